@@ -1,0 +1,5 @@
+"""geomedsr: super-resolution that scientists can trust."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"

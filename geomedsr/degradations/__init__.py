@@ -1,0 +1,1 @@
+"""How a fine image becomes the coarse one that an instrument gives: one file each, none shifts the image."""

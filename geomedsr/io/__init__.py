@@ -1,0 +1,39 @@
+"""The doors to files: one module a format. `format_of` finds the one that fits a path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from geomedsr import registry
+from geomedsr.errors import InputError
+from geomedsr.image import Format
+
+__all__ = ["format_of", "suffix_of", "suffixes"]
+
+
+def suffixes() -> dict[str, str]:
+    """Each known suffix and the format that reads it, longest suffix first."""
+    table: dict[str, str] = {}
+    for name in registry.names("io"):
+        module = registry.load("io", name)
+        table.update(dict.fromkeys(module.SUFFIXES, name))
+    return dict(sorted(table.items(), key=lambda item: -len(item[0])))
+
+
+def suffix_of(path: Path) -> str | None:
+    """The known suffix that a path ends with, such as `.nii.gz`, or None."""
+    name = path.name.lower()
+    return next((suffix for suffix in suffixes() if name.endswith(suffix)), None)
+
+
+def format_of(path: Path) -> Format:
+    """The format of a path, by its suffix.
+
+    Raises:
+        InputError: no format has that suffix.
+    """
+    suffix = suffix_of(path)
+    if suffix is None:
+        raise InputError(f"{path} has no suffix that is known; known are {', '.join(sorted(suffixes()))}.")
+    return cast(Format, registry.load("io", suffixes()[suffix]))

@@ -1,0 +1,1 @@
+"""Super-resolution networks, one file each: (B, C, *S) to (B, C, *S * factor)."""

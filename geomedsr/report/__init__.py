@@ -1,0 +1,1 @@
+"""Pictures for people, who look before they read."""

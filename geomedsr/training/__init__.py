@@ -1,0 +1,1 @@
+"""Training: one loop that reads from top to bottom, and what it keeps."""
