@@ -1,13 +1,25 @@
-"""Write beside, rename at commit: a target is either its old self or complete, whatever happens in between."""
+"""Write beside, rename at commit: a target is either its old self or complete, whatever happens in between.
+
+The output grows in one folder beside the target, `.geomedsr-<name>`, and a lock on a file in it says that its writer
+lives. The system drops that lock with the process, however it ends, so the next run at the same target knows a
+leftover from a neighbour: a leftover is swept, a neighbour is left in peace and the run is refused.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import fcntl
+import hashlib
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from geomedsr.errors import OutputError, WriteFailedError
@@ -15,44 +27,58 @@ from geomedsr.errors import OutputError, WriteFailedError
 __all__ = ["Staging", "write_errors"]
 
 _MARK = ".geomedsr-"
+_OWNER = ".owner"
+_REPLACED = ".replaced"
+_LONGEST_NAME = 255
+_TRIES = 100
+_READ_ONLY = (errno.EACCES, errno.EROFS, errno.EPERM)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 class Staging:
     """A folder beside the target in which the output grows until it is complete.
 
     `Staging(target).path` is where to write, with the target's own name (a driver that looks at suffixes sees the
-    right one). `publish()` flushes it to the disk and renames it onto the target; `discard()` removes it. Other
-    scratch files may live in `folder` too.
+    right one). `publish()` flushes it to the disk and renames it onto the target; `discard()` removes it, and so does
+    the end of the program. Other scratch files may live in `folder` too. `as_folder` says that the output is a folder
+    (a zarr store) and not a file; neither ever replaces the other.
+
+    Raises:
+        OutputError: the parent is missing or read-only, the target is of the other kind, or another run writes it.
     """
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path, *, as_folder: bool = False) -> None:
         self.target = target
-        parent = target.parent
-        if not parent.is_dir():
-            raise OutputError(f"The folder {parent} does not exist; make it first, or choose another output.")
+        _check(target, as_folder)
         try:
-            self.folder = Path(tempfile.mkdtemp(prefix=f"{_MARK}{target.name[:80]}-", dir=parent))
+            self.folder, lock = _claimed(target)
         except OSError as error:
-            reason = "is read-only" if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM) else error.strerror
-            raise OutputError(f"Nothing can be written into the folder {parent}: it {reason}.") from error
+            raise _refusal(target.parent, error) from error
         self.path = self.folder / target.name
+        self._release = weakref.finalize(self, _released, self.folder, lock, os.getpid())
 
     def publish(self, *companions: Path) -> None:
-        """The staged file (or folder) takes the target's place; `companions` in `folder` move beside it first."""
+        """The staged file (or folder) takes the target's place; `companions` in `folder` move beside it first.
+
+        A file is replaced in one step of the system. So is a folder where the system can exchange two names (Linux
+        on its own file systems); elsewhere there is a moment in which the old folder is set aside, and the next run
+        puts it back should the machine stop just then. Companions are put back should a later move fail.
+        """
+        moves = [(path, self.target.parent / path.name) for path in (*companions, self.path)]
         with write_errors(self.target):
-            for source in (*companions, self.path):
-                _flush(source)
-            for source in companions:
-                os.replace(source, self.target.parent / source.name)
-            if self.target.is_dir() and not self.target.is_symlink():
-                os.replace(self.target, self.folder / "replaced")
-            os.replace(self.path, self.target)
-            _flush_folder(self.target.parent)
+            for staged, _ in moves:
+                _flush(staged)
+            with ExitStack() as undo:
+                for staged, target in moves:
+                    undo.callback(_put_in_place(staged, target, self.folder / _REPLACED))
+                _flush_names(self.target.parent)
+                undo.pop_all()
         self.discard()
 
     def discard(self) -> None:
         """Removes all that was staged; harmless when done twice or after `publish`."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._release()
 
 
 @contextmanager
@@ -61,19 +87,163 @@ def write_errors(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in _FULL:
             raise WriteFailedError(f"The disk is full: {target} was not written, and nothing was changed.") from error
         raise WriteFailedError(f"{target} could not be written: {error.strerror or error}.") from error
 
 
+def _check(target: Path, as_folder: bool) -> None:
+    if not target.parent.is_dir():
+        raise OutputError(f"The folder {target.parent} does not exist; make it first, or choose another output.")
+    if target.exists() and target.is_dir() != as_folder:
+        found, wanted = ("a file", "a folder") if as_folder else ("a folder", "a file")
+        raise OutputError(
+            f"{target} is {found}, and the output would be {wanted}; remove it, or choose another output."
+        )
+
+
+def _refusal(parent: Path, error: OSError) -> OutputError | WriteFailedError:
+    if error.errno in _FULL:
+        return WriteFailedError(f"The disk is full: nothing can be written into {parent}.")
+    reason = "it is read-only" if error.errno in _READ_ONLY else error.strerror or str(error)
+    return OutputError(f"Nothing can be written into the folder {parent}: {reason}.")
+
+
+def _claimed(target: Path) -> tuple[Path, int | None]:
+    """The target's staging folder, empty and ours alone, and the lock that says so."""
+    folder = target.parent / _staging_name(target.name)
+    for _ in range(_TRIES):
+        with suppress(FileExistsError):
+            folder.mkdir()
+        _check_ours(folder)
+        try:
+            lock = _locked(folder / _OWNER)
+        except FileNotFoundError:
+            continue  # its last owner has just removed it
+        except BlockingIOError as error:
+            raise OutputError(f"{target} is being written by another run; wait for it, or end it.") from error
+        except OSError as error:
+            with suppress(OSError):
+                (folder / _OWNER).unlink(missing_ok=True)
+                folder.rmdir()
+            if error.errno not in _UNSUPPORTED:
+                raise
+            # A file system without locks: nobody can tell a leftover from a neighbour, so keep out of the way of both.
+            return Path(tempfile.mkdtemp(prefix=f"{folder.name[:80]}-", dir=target.parent)), None
+        _put_back(target, folder / _REPLACED)
+        _emptied(folder)
+        return folder, lock
+    raise OutputError(f"{folder} comes and goes: other runs are writing {target}; wait for them.")
+
+
+def _staging_name(name: str) -> str:
+    whole = f"{_MARK}{name}"
+    if len(os.fsencode(whole)) <= _LONGEST_NAME:
+        return whole
+    return f"{_MARK}{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}"
+
+
+def _check_ours(folder: Path) -> None:
+    """Refuses a name that somebody else has put there: in a shared folder it could lead anywhere."""
+    with suppress(FileNotFoundError):
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise OutputError(f"{folder} is in the way and was not made by this user; remove it.")
+
+
+def _locked(path: Path) -> int:
+    """A descriptor that holds the lock on a file which still has this name.
+
+    Raises:
+        BlockingIOError: a living process holds it.
+        FileNotFoundError: the file was removed meanwhile.
+    """
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(lock), os.lstat(path)):
+            raise FileNotFoundError(path)
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _put_back(target: Path, replaced: Path) -> None:
+    """The old folder returns to its place if a run was ended between taking it away and putting the new one there."""
+    if os.path.lexists(replaced) and not os.path.lexists(target):
+        os.rename(replaced, target)
+
+
+def _emptied(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.name == _OWNER:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _released(folder: Path, lock: int | None, owner: int) -> None:
+    """Removes the folder, the lock last, so that no moment shows a folder that looks abandoned."""
+    if os.getpid() != owner:
+        return  # a forked child: the folder is its parent's
+    with suppress(OSError):
+        _emptied(folder)
+        (folder / _OWNER).unlink(missing_ok=True)
+        folder.rmdir()
+    if lock is not None:
+        os.close(lock)
+
+
+def _put_in_place(staged: Path, target: Path, aside: Path) -> Callable[[], object]:
+    """Moves `staged` onto `target`, and gives what undoes it."""
+    if not os.path.lexists(target):
+        os.rename(staged, target)
+        return partial(os.rename, target, staged)
+    if _exchanged(staged, target):
+        return partial(_exchanged, staged, target)
+    if not staged.is_dir():
+        os.replace(staged, target)
+        return lambda: None
+    os.rename(target, aside)
+    try:
+        os.rename(staged, target)
+    except BaseException:
+        os.rename(aside, target)
+        raise
+
+    def undo() -> None:
+        os.rename(target, staged)
+        os.rename(aside, target)
+
+    return undo
+
+
+def _exchanged(first: Path, second: Path) -> bool:
+    """Whether the system could let two paths trade places in one step."""
+    at_here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    if renameat2(at_here, os.fsencode(first), at_here, os.fsencode(second), exchange) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in _UNSUPPORTED:
+        return False
+    raise OSError(code, os.strerror(code), str(second))
+
+
 def _flush(path: Path) -> None:
-    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
-    for file in files:
-        with open(file, "rb") as handle:
-            os.fsync(handle.fileno())
+    """Brings a file, or a folder with all that is in it, to the disk; many at once, as each waits for the device."""
+    inside = [Path(where, name) for where, _, names in os.walk(path) for name in (*names, ".")]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(_flush_names, inside or [path]))
 
 
-def _flush_folder(path: Path) -> None:
+def _flush_names(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
