@@ -1,0 +1,147 @@
+"""The models at hand: those in the package, folders of the user's own, and the baselines."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geomedsr.errors import ModelError
+from geomedsr.grid import Factor
+from geomedsr.image import ImageSpec
+from geomedsr.run.fit import BASELINES, kind_of
+
+if TYPE_CHECKING:
+    from geomedsr.model import Model
+
+__all__ = ["Summary", "card", "find_model", "fitting", "load_model", "shipped", "summaries", "summary", "table"]
+
+_FOLDER = Path(__file__).parent.parent / "models"
+
+
+def shipped() -> dict[str, Path]:
+    """The models in the package by name."""
+    return {folder.name: folder for folder in sorted(_FOLDER.iterdir()) if (folder / "config.json").is_file()}
+
+
+def find_model(name: str) -> Path:
+    """The folder of a model: one of the package's by name, or a folder by its path.
+
+    Raises:
+        ModelError: there is none.
+    """
+    if name in shipped():
+        return shipped()[name]
+    folder = Path(name)
+    if (folder / "config.json").is_file():
+        return folder
+    if folder.is_dir():
+        raise ModelError(f"The folder {folder} is no model: it has no config.json.")
+    raise ModelError(f"There is no model {name}; there are {', '.join((*shipped(), *BASELINES))}, or a model's folder.")
+
+
+@lru_cache(maxsize=4)
+def load_model(name: str, ndim: int = 2, factor: Factor | None = None) -> Model:
+    """A model by name or folder; a baseline is made for `ndim` axes and `factor`."""
+    from geomedsr.model import Model, baseline
+
+    if name in BASELINES and factor is not None:
+        return baseline(name, ndim, factor)
+    return Model.load(find_model(name))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a list of models tells of one, read from its config.json alone. A baseline's factor is empty: any."""
+
+    name: str
+    about: str
+    modality: str = "any"
+    factor: tuple[int, ...] = ()
+    channels: tuple[str, ...] = ()
+    spacing: tuple[float, float] | None = None
+    units: str = ""
+    values: tuple[float, float] | None = None
+    parameters: int = 0
+    scores: dict[str, Any] = field(default_factory=dict)
+    licence: str = "Apache-2.0"
+    folder: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The summary as plain JSON values."""
+        return asdict(self)
+
+
+def summary(name: str) -> Summary:
+    """The summary of a model by name or folder.
+
+    Raises:
+        ModelError: there is none, or its config.json is not understood.
+    """
+    if name in BASELINES:
+        return Summary(name, f"{name} interpolation: no network, any factor (--scale), any image")
+    folder = find_model(name)
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        recipe, scope = config["recipe"], config["recipe"]["scope"]
+        return Summary(
+            config["name"],
+            recipe["about"],
+            recipe["modality"],
+            tuple(recipe["factor"]),
+            tuple(recipe["channels"]),
+            tuple(scope["spacing"]) if scope["spacing"] else None,
+            scope["units"],
+            tuple(scope["values"]) if scope["values"] else None,
+            config["parameters"],
+            {key: value for key, value in config["scores"].items() if key != "each"},
+            recipe["licence"],
+            str(folder),
+        )
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise ModelError(f"The model {folder} has a config.json that is not understood: {error}.") from error
+
+
+def summaries() -> list[Summary]:
+    """The models in the package, then the baselines."""
+    return [summary(name) for name in (*shipped(), *BASELINES)]
+
+
+def fitting(spec: ImageSpec) -> list[str]:
+    """The names of the models that are made for an image of this kind, then the baselines."""
+    kind = kind_of(spec)
+    wanted = {"medical": ("mri", "ct", "any"), "raster": ("optical", "any")}.get(
+        kind or "", ("mri", "ct", "optical", "any")
+    )
+    return [one.name for one in summaries() if one.modality in wanted]
+
+
+def table(rows: list[Summary]) -> str:
+    """The summaries as a person reads them, one line each."""
+    cells = [("name", "factor", "channels", "for", "over cubic", "what")]
+    cells += [
+        (
+            one.name,
+            "x".join(map(str, one.factor)) or "--scale",
+            ",".join(one.channels) or "any",
+            one.modality,
+            f"{one.scores['gain']:+.2f} dB" if "gain" in one.scores else "",
+            one.about,
+        )
+        for one in rows
+    ]
+    widths = [max(len(row[i]) for row in cells) for i in range(5)]
+    return "\n".join("  ".join((*(f"{row[i]:<{widths[i]}}" for i in range(5)), row[5])).rstrip() for row in cells)
+
+
+def card(name: str) -> str:
+    """The model's card, in Markdown; a baseline has one sentence."""
+    if name in BASELINES:
+        return f"{name}: {summary(name).about}."
+    path = find_model(name) / "README.md"
+    try:
+        return path.read_text(encoding="utf-8").rstrip()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}.") from error

@@ -1,0 +1,72 @@
+"""`geomedsr upscale` as one call: from the options to the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from geomedsr.errors import GeomedsrError, ModelError
+from geomedsr.io import format_of
+from geomedsr.run.catalogue import fitting
+from geomedsr.run.inputs import expand
+from geomedsr.run.planning import Settings
+from geomedsr.run.upscaling import Listener, Report, upscale_all
+
+__all__ = ["upscale_command"]
+
+DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+
+
+def upscale_command(
+    listener: Listener,
+    *,
+    inputs: Sequence[str],
+    out: Path,
+    model: str | None,
+    on_error: str,
+    dry_run: bool,
+    options: Sequence[tuple[str, str]],
+    **choices: Any,  # noqa: ANN401  (the fields of Settings, as the command line names them)
+) -> int:
+    """Upscales, reports each output, and gives the exit code.
+
+    Raises:
+        GeomedsrError: the options cannot be, before any work.
+    """
+    _check_choices(choices)
+    if model is None:
+        raise ModelError(_which_model(inputs))
+    settings = Settings(model=model, options=dict(options), **choices)
+    reports = []
+    for report in upscale_all(inputs, out, settings, listener, keep_going=on_error == "continue", dry_run=dry_run):
+        listener.report(report)
+        reports.append(report)
+    return exit_code(reports)
+
+
+def _check_choices(choices: dict[str, Any]) -> None:
+    if choices["overwrite"] and choices["skip_existing"]:
+        raise GeomedsrError("--overwrite and --skip-existing cannot both be; choose one.")
+    dtype = choices["dtype"]
+    if dtype is not None and dtype not in DTYPES:
+        raise GeomedsrError(f"There is no --dtype {dtype}; there are {', '.join(DTYPES)}.")
+
+
+def _which_model(inputs: Sequence[str]) -> str:
+    """What to say to somebody who named no model: those that fit the first input."""
+    path = expand(inputs)[0].path
+    source = format_of(path).open_source(path)
+    try:
+        names = fitting(source.spec)
+    finally:
+        source.close()
+    return f"No model was named. For {path.name} there are -m {', -m '.join(names)} (the last four with --scale 2)."
+
+
+def exit_code(reports: Sequence[Report]) -> int:
+    """0 where all went well, 4 where some failed, and the first failure's own code where nothing was done."""
+    failed = [report for report in reports if report.failure is not None]
+    if not failed:
+        return 0
+    return 4 if len(failed) < len(reports) else failed[0].exit_code

@@ -1,0 +1,88 @@
+"""What an image is, and where: `geomedsr info`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geomedsr.grid import Grid
+from geomedsr.image import ImageSpec
+from geomedsr.io import format_of
+from geomedsr.run.inputs import expand
+
+__all__ = ["describe", "lines", "orientation"]
+
+
+def describe(path: Path) -> Iterator[dict[str, Any]]:
+    """Each image in a file, a folder or an archive, as plain JSON values.
+
+    Raises:
+        GeomedsrError: it cannot be read.
+    """
+    for found in expand([str(path)]):
+        source = format_of(found.path).open_source(found.path)
+        try:
+            yield {"path": str(found.path), **_facts(source.spec)}
+        finally:
+            source.close()
+
+
+def _facts(spec: ImageSpec) -> dict[str, Any]:
+    corners = spec.grid.corners
+    nodata = spec.nodata
+    return {
+        "shape": list(spec.grid.shape),
+        "channels": list(spec.channels),
+        "dtype": str(spec.dtype),
+        "nodata": "nan" if nodata is not None and np.isnan(nodata) else nodata,
+        "spacing": list(spec.grid.spacing),
+        "units": spec.grid.units,
+        "orientation": orientation(spec.grid),
+        "crs": spec.grid.crs,
+        "extent": [corners.min(axis=0).tolist(), corners.max(axis=0).tolist()],
+        "affine": [list(row) for row in spec.grid.affine],
+        "chunks": list(spec.chunks) if spec.chunks else None,
+        "bytes": spec.nbytes,
+    }
+
+
+def orientation(grid: Grid) -> str:
+    """Where the axes point: as in NIfTI for a volume (`RAS+`), in words for a raster.
+
+    Example:
+        >>> orientation(Grid.plain((4, 4, 4)))
+        'RAS+'
+    """
+    directions = grid.matrix[:-1, :-1] / np.array(grid.spacing)
+    if grid.ndim == 3:
+        axes = [int(np.abs(column).argmax()) for column in directions.T]
+        letters = [("LR", "PA", "IS")[axis][int(directions[axis, i] > 0)] for i, axis in enumerate(axes)]
+        return "".join(letters) + ("+" if np.allclose(np.abs(directions).max(axis=0), 1) else "+ (oblique)")
+    if np.allclose(directions, [[0, 1], [-1, 0]]):
+        return "north up"
+    return "south up" if np.allclose(directions, [[0, 1], [1, 0]]) else "rotated"
+
+
+def lines(facts: dict[str, Any]) -> str:
+    """The facts as a person reads them."""
+    low, high = facts["extent"]
+    rows = {
+        "shape": " x ".join(map(str, facts["shape"])),
+        "channels": f"{len(facts['channels'])} ({', '.join(facts['channels'][:16])})",
+        "data type": facts["dtype"],
+        "nodata": "none" if facts["nodata"] is None else facts["nodata"],
+        "spacing": f"{' x '.join(f'{value:.6g}' for value in facts['spacing'])} {facts['units']}".rstrip(),
+        "orientation": facts["orientation"],
+        "CRS": _short(facts["crs"]),
+        "extent": ", ".join(f"{a:.6f} to {b:.6f}" for a, b in zip(low, high, strict=True)),
+        "chunks": " x ".join(map(str, facts["chunks"])) if facts["chunks"] else "none",
+        "size": f"{facts['bytes'] / 1e6:.1f} MB uncompressed",
+    }
+    return "\n".join([facts["path"], *(f"  {name:<12} {value}" for name, value in rows.items())])
+
+
+def _short(crs: str | None) -> str:
+    return "none" if crs is None else crs if len(crs) < 60 else crs[:57] + "..."

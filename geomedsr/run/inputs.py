@@ -1,0 +1,123 @@
+"""What the user names (files, folders, globs, arrays inside an archive) as a list of images."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from geomedsr.errors import InputError, NothingMatchedError
+from geomedsr.io import format_of, suffix_of, suffixes
+
+__all__ = ["Found", "archive_of", "expand"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An image, and the path below what the user named: what its output is called in a folder."""
+
+    path: Path
+    relative: Path
+
+
+def expand(inputs: Sequence[str], exclude: Path | None = None) -> list[Found]:
+    """The images that the inputs name, in their order, each once; nothing below `exclude` (the output's folder).
+
+    Raises:
+        InputError: a named file does not exist or has no known suffix.
+        NothingMatchedError: a folder or a glob holds no image.
+    """
+    found: dict[Path, Found] = {}
+    for text in inputs:
+        for image in _expand_one(text, exclude):
+            found.setdefault(image.path, image)
+    return list(found.values())
+
+
+def archive_of(path: Path) -> Path | None:
+    """The archive that a path lies in (`a.zarr` of `a.zarr/r10m/b02`), or None."""
+    parents = reversed(path.parents)
+    return next((parent for parent in parents if suffix_of(parent) is not None and parent.is_dir()), None)
+
+
+def _expand_one(text: str, exclude: Path | None) -> Iterator[Found]:
+    path = Path(text)
+    if archive_of(path) is not None:
+        yield from _members(path, Path(path.name))
+    elif path.is_dir() and suffix_of(path) is None:
+        yield from _some(_folder(path, exclude), f"The folder {path}")
+    elif path.exists():
+        yield from _members(path, Path(path.name))
+    elif glob.has_magic(text):
+        yield from _some(_glob(text, exclude), f"The pattern {text}")
+    else:
+        raise InputError(f"There is no file {path}.")
+
+
+def _some(images: Iterator[Found], what: str) -> Iterator[Found]:
+    first = next(images, None)
+    if first is None:
+        raise NothingMatchedError(f"{what} holds no image; looked for {', '.join(sorted(suffixes()))}.")
+    yield first
+    yield from images
+
+
+def _folder(folder: Path, exclude: Path | None) -> Iterator[Found]:
+    for path in _walk(folder, exclude):
+        yield from _members(path, path.relative_to(folder))
+
+
+def _glob(pattern: str, exclude: Path | None) -> Iterator[Found]:
+    base = _fixed_part(pattern)
+    for text in sorted(glob.glob(pattern, recursive=True)):
+        path = Path(text)
+        if suffix_of(path) is None or archive_of(path) is not None or _is_second_half(path) or _below(path, exclude):
+            continue
+        yield from _members(path, path.relative_to(base))
+
+
+def _fixed_part(pattern: str) -> Path:
+    """The folders of a pattern before its first wildcard."""
+    parts = Path(pattern).parts
+    first = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    return Path(*parts[:first])
+
+
+def _walk(folder: Path, exclude: Path | None) -> Iterator[Path]:
+    """The images below a folder, sorted; hidden names are left alone, an archive is one image."""
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        path = Path(entry.path)
+        if entry.name.startswith(".") or _below(path, exclude):
+            continue
+        if suffix_of(path) is not None:
+            if not _is_second_half(path):
+                yield path
+        elif entry.is_dir(follow_symlinks=False):
+            yield from _walk(path, exclude)
+
+
+def _below(path: Path, folder: Path | None) -> bool:
+    return folder is not None and path.resolve().is_relative_to(folder.resolve())
+
+
+def _is_second_half(path: Path) -> bool:
+    """Whether a path is the `.img` of a `.hdr` beside it: the pair is one image."""
+    return path.suffix.lower() == ".img" and path.with_suffix(".hdr").exists()
+
+
+def _members(path: Path, relative: Path) -> Iterator[Found]:
+    members = list(format_of(path).members(path))
+    for member in members:
+        inner = member.relative_to(path).parts if len(members) > 1 else ()
+        yield Found(member, _with_inner(relative, inner))
+
+
+def _with_inner(relative: Path, inner: tuple[str, ...]) -> Path:
+    """The name for an image inside an archive: `scene.zarr` and `r10m/b02` give `scene_r10m_b02.zarr`."""
+    if not inner:
+        return relative
+    suffix = suffix_of(relative) or ""
+    stem = relative.name[: len(relative.name) - len(suffix)]
+    return relative.with_name("_".join((stem, *inner)) + suffix)

@@ -1,0 +1,130 @@
+"""Everything about an upscaling that is decided before a voxel is read, and all the checks that need none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geomedsr.errors import OutputError
+from geomedsr.grid import Factor, Shape
+from geomedsr.image import ImageSpec
+from geomedsr.io import format_of
+from geomedsr.run.catalogue import load_model
+from geomedsr.run.fit import BASELINES, Fit, fit, scale_factor
+from geomedsr.run.targets import Job, check_space
+
+if TYPE_CHECKING:
+    from geomedsr.inference.upscaler import Upscaler
+    from geomedsr.model import Model
+
+__all__ = ["Plan", "Settings", "plan", "promised", "upscaler_for"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to upscale; what is None is chosen by the image and the machine."""
+
+    model: str
+    scale: tuple[int, ...] | None = None
+    bands: str | None = None
+    axes: tuple[int, ...] | None = None
+    device: str = "auto"
+    precision: str = "float32"
+    tile: Shape | None = None
+    memory: int | None = None
+    dtype: str | None = None
+    form: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    overwrite: bool = False
+    skip_existing: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job that has passed all checks that need no voxel."""
+
+    job: Job
+    model: Model
+    fit: Fit
+    before: ImageSpec
+    factor: Factor
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What may spoil the result."""
+        return self.fit.warnings
+
+
+def plan(job: Job, settings: Settings) -> Plan:
+    """A job with everything decided: model, channels, axes, factor and the output's spec.
+
+    Raises:
+        GeomedsrError: the input cannot be read, the model does not fit, or the output cannot be.
+    """
+    source = format_of(job.source).open_source(job.source)
+    try:
+        before = source.spec
+    finally:
+        source.close()
+    model = _model_for(settings, before)
+    chosen = fit(model, before, job.source.name, settings.bands, settings.axes)
+    factor = upscaler_for(model, chosen, settings).factor_for(_selected(before, chosen))
+    made = Plan(job, model, chosen, before, factor)
+    warning = check_space(job.target, promised(made, before, settings).nbytes)
+    return replace(made, fit=replace(chosen, warnings=(*chosen.warnings, warning))) if warning else made
+
+
+def _model_for(settings: Settings, spec: ImageSpec) -> Model:
+    if settings.model in BASELINES:
+        factor = scale_factor(settings.model, None, settings.scale, spec.grid.ndim)
+        return load_model(settings.model, spec.grid.ndim, factor)
+    model = load_model(settings.model)
+    scale_factor(model.name, model.task.factor, settings.scale, spec.grid.ndim)
+    return model
+
+
+def _selected(spec: ImageSpec, chosen: Fit) -> ImageSpec:
+    return spec if chosen.channels is None else spec.with_channels(chosen.channels)
+
+
+def promised(plan: Plan, spec: ImageSpec, settings: Settings) -> ImageSpec:
+    """The spec that the output will have.
+
+    Raises:
+        OutputError: the dtype asked for cannot hold what marks an invalid voxel.
+    """
+    after = _selected(spec, plan.fit).upscaled(plan.factor)
+    if settings.dtype is None:
+        return after
+    dtype = np.dtype(settings.dtype)
+    if after.nodata is not None and not _holds(dtype, after.nodata):
+        raise OutputError(
+            f"{plan.job.source.name} marks invalid voxels with {after.nodata:g}, which {dtype} cannot hold; "
+            "choose another --dtype."
+        )
+    return replace(after, dtype=dtype)
+
+
+def _holds(dtype: np.dtype[Any], value: float) -> bool:
+    if dtype.kind == "f":
+        return True
+    limits = np.iinfo(dtype)
+    return value == value and limits.min <= value <= limits.max and value == int(value)
+
+
+def upscaler_for(model: Model, chosen: Fit, settings: Settings) -> Upscaler:
+    """What streams an image through a model."""
+    from geomedsr.inference.upscaler import Upscaler
+
+    return Upscaler(
+        model.network,
+        model.intensity,
+        axes=chosen.axes,
+        device=settings.device,
+        precision=settings.precision,
+        tile=settings.tile,
+        memory=settings.memory,
+    )

@@ -1,0 +1,153 @@
+"""Where the outputs go, and whether they may: decided for all inputs before any work starts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from geomedsr.errors import OutputError
+from geomedsr.io import suffix_of, suffixes
+from geomedsr.run.inputs import Found, archive_of
+
+__all__ = ["FORMATS", "Job", "check_space", "check_target", "is_file_target", "make_folder", "plan_targets"]
+
+FORMATS = {"nii": ".nii", "nii.gz": ".nii.gz", "tif": ".tif", "cog": ".tif", "zarr": ".zarr"}
+"""The output formats by the name that `--format` takes."""
+
+_WRITTEN_AS = {".jp2": ".tif", ".vrt": ".tif"}
+"""Formats that are read but not written, and what is written instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One image to upscale, and where to."""
+
+    source: Path
+    target: Path
+
+
+def is_file_target(out: Path) -> bool:
+    """Whether an output names a file (it ends with a known suffix) rather than a folder.
+
+    Raises:
+        OutputError: it looks like a file of an unknown kind.
+    """
+    if suffix_of(out) is not None:
+        return True
+    if out.suffix and not out.is_dir():
+        known = ", ".join(sorted(suffixes()))
+        raise OutputError(f"The output {out} has no suffix that is known; known are {known} (a folder has none).")
+    return False
+
+
+def plan_targets(found: Sequence[Found], out: Path, form: str | None = None) -> list[Job]:
+    """Each image with its output: `out` itself where that is a file, the same name below it where it is a folder.
+
+    Raises:
+        OutputError: several images for one file, two images with one name, or a folder that cannot be.
+    """
+    if is_file_target(out):
+        if len(found) != 1:
+            raise OutputError(f"{len(found)} images cannot go into the one file {out}; give a folder as the output.")
+        _check_suffix(out, form)
+        jobs = [Job(found[0].path, out)]
+    else:
+        jobs = [Job(image.path, out / _named(image.relative, form)) for image in found]
+    _check_distinct(jobs)
+    _check_folder(out.parent if is_file_target(out) else out)
+    return jobs
+
+
+def _check_suffix(out: Path, form: str | None) -> None:
+    if form is not None and suffix_of(out) != FORMATS[form] and not (FORMATS[form] == ".tif" and out.suffix == ".tiff"):
+        raise OutputError(f"The output {out.name} does not end with {FORMATS[form]}, as --format {form} asks.")
+
+
+def _named(relative: Path, form: str | None) -> Path:
+    suffix = suffix_of(relative)
+    if suffix is None:  # an array inside an archive: it has a name and no suffix
+        return relative.with_name(relative.name + (FORMATS[form] if form else ".zarr"))
+    wanted = FORMATS[form] if form else _WRITTEN_AS.get(suffix, relative.name[-len(suffix) :])
+    return relative.with_name(relative.name[: -len(suffix)] + wanted)
+
+
+def _check_distinct(jobs: Sequence[Job]) -> None:
+    seen: dict[Path, Path] = {}
+    for job in jobs:
+        other = seen.setdefault(job.target, job.source)
+        if other != job.source:
+            raise OutputError(
+                f"{other} and {job.source} would both become {job.target}; upscale them into two folders."
+            )
+
+
+def _check_folder(folder: Path) -> None:
+    """An output's folder exists and can be written, or can be made because its parent exists."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"The output folder {folder} is a file.")
+    existing = folder if folder.is_dir() else folder.parent
+    if not existing.is_dir():
+        raise OutputError(f"The folder {existing} does not exist; make it first, or choose another output.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise OutputError(f"Nothing can be written into the folder {existing}: it is read-only.")
+
+
+def check_target(job: Job, sources: Sequence[Path], *, replace: bool) -> None:
+    """Whether a target may be written: it is no input, and it is free or may be replaced.
+
+    Raises:
+        OutputError: it may not.
+    """
+    for source in (job.source, *sources):
+        if _overlap(source, job.target):
+            raise OutputError(f"The output {job.target} is the input {source}; choose another output.")
+    if os.path.lexists(job.target) and not replace:
+        raise OutputError(f"{job.target} exists already; pass --overwrite to replace it or --skip-existing to keep it.")
+    if job.target.is_dir() and suffix_of(job.target) is not None and not _is_archive(job.target):
+        raise OutputError(f"{job.target} is a folder that no image is in; it is not replaced.")
+
+
+def _is_archive(folder: Path) -> bool:
+    """Whether a folder looks like a zarr: only such a folder may be replaced."""
+    return any((folder / name).exists() for name in ("zarr.json", ".zgroup", ".zarray"))
+
+
+def _overlap(source: Path, target: Path) -> bool:
+    """Whether writing the target would touch the source: one file (also through links), or one archive."""
+    if os.path.exists(target) and os.path.samefile(source, target):
+        return True
+    inside, outside = source.resolve(), target.resolve()
+    if archive_of(target) is not None and outside.is_relative_to((archive_of(source) or source).resolve()):
+        return True
+    if _pair(source) is not None and _pair(source) == _pair(target):
+        return True
+    return inside.is_relative_to(outside)
+
+
+def _pair(path: Path) -> Path | None:
+    """What the two halves of a `.hdr` and `.img` image have in common."""
+    return path.resolve().with_suffix("") if path.suffix.lower() in (".hdr", ".img") else None
+
+
+def make_folder(folder: Path) -> list[Path]:
+    """Makes a folder and those above it that are missing; gives those it made, deepest first."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def check_space(target: Path, nbytes: int) -> str | None:
+    """A warning where the disk may be too small for `nbytes` before compression, or None.
+
+    Raises:
+        OutputError: it is certainly too small, because the format does not compress.
+    """
+    existing = next(path for path in target.resolve().parents if path.exists())
+    free = shutil.disk_usage(existing).free
+    numbers = f"{target} takes {nbytes / 1e9:.2f} GB before compression, and the disk has {free / 1e9:.2f} GB free"
+    if nbytes > free and suffix_of(target) in (".nii", ".hdr", ".img"):
+        raise OutputError(f"{numbers}; choose another disk, or .nii.gz.")
+    return f"{numbers}." if nbytes > 2 * free else None

@@ -1,0 +1,216 @@
+"""Upscaling files: all is planned and checked first, then the work is done, then its result is read back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from geomedsr.errors import GeomedsrError
+from geomedsr.image import ImageSpec, Source
+from geomedsr.io import format_of
+from geomedsr.run.catalogue import find_model
+from geomedsr.run.channels import Selected
+from geomedsr.run.check import check_output
+from geomedsr.run.fit import BASELINES, value_warning
+from geomedsr.run.inputs import expand
+from geomedsr.run.planning import Plan, Settings, plan, promised, upscaler_for
+from geomedsr.run.targets import Job, check_target, is_file_target, make_folder, plan_targets
+
+__all__ = ["Listener", "Report", "upscale", "upscale_all"]
+
+
+class Listener(Protocol):
+    """Who hears how the work goes."""
+
+    def begin(self, job: Job) -> None:
+        """An image is begun."""
+        ...
+
+    def progress(self, done: int, total: int) -> None:
+        """So many of its voxels are done."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Something worth knowing."""
+        ...
+
+    def warn(self, text: str) -> None:
+        """Something that may spoil the result."""
+        ...
+
+    def end(self) -> None:
+        """The image is done, or given up."""
+        ...
+
+    def report(self, report: Report) -> None:
+        """What became of one input."""
+        ...
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of one input; `status` is done, planned, skipped or failed."""
+
+    input: Path
+    output: Path
+    status: str
+    model: str = ""
+    before: ImageSpec | None = None
+    after: ImageSpec | None = None
+    seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
+    failure: Exception | None = field(default=None, compare=False)
+
+    @property
+    def error(self) -> str | None:
+        """What went wrong, in one sentence."""
+        if self.failure is None or isinstance(self.failure, GeomedsrError):
+            return None if self.failure is None else str(self.failure)
+        return f"{type(self.failure).__name__}: {self.failure}"
+
+    @property
+    def exit_code(self) -> int:
+        """What the program would answer if this were its only input."""
+        if self.failure is None:
+            return 0
+        return self.failure.exit_code if isinstance(self.failure, GeomedsrError) else 1
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain JSON values."""
+        shapes = {"shape_before": self.before, "shape_after": self.after}
+        return {
+            "input": str(self.input),
+            "output": str(self.output),
+            "status": self.status,
+            "model": self.model,
+            **{name: list(spec.grid.shape) if spec else None for name, spec in shapes.items()},
+            "spacing_before": list(self.before.grid.spacing) if self.before else None,
+            "spacing_after": list(self.after.grid.spacing) if self.after else None,
+            "units": self.before.grid.units if self.before else None,
+            "channels": list(self.after.channels) if self.after else None,
+            "dtype": str(self.after.dtype) if self.after else None,
+            "seconds": round(self.seconds, 3),
+            "warnings": list(self.warnings),
+            "error": self.error,
+        }
+
+
+def upscale(plan: Plan, settings: Settings, listener: Listener) -> Report:
+    """Does what was planned, and reads the result back.
+
+    Raises:
+        GeomedsrError: it failed; nothing was left behind, and an older output is as it was.
+    """
+    began = time.perf_counter()
+    job, made = plan.job, make_folder(plan.job.target.parent)
+    try:
+        source = _open(plan)
+        try:
+            warnings = _announce(plan, source, listener)
+            after = promised(plan, plan.before, settings)
+            _stream(plan, source, settings, listener)
+        finally:
+            source.close()
+        checked = check_output(job.target, after)
+        listener.note(f"check ok: {job.target}: {checked}")
+    finally:
+        _remove_empty(made)
+    seconds = time.perf_counter() - began
+    return Report(job.source, job.target, "done", plan.model.name, plan.before, checked.spec, seconds, warnings)
+
+
+def _open(plan: Plan) -> Source:
+    source = format_of(plan.job.source).open_source(plan.job.source)
+    return source if plan.fit.channels is None else Selected(source, plan.fit.channels)
+
+
+def _announce(plan: Plan, source: Source, listener: Listener) -> tuple[str, ...]:
+    """Tells notes and warnings, the sampled values' among them."""
+    warning = value_warning(plan.model, source, plan.job.source.name)
+    warnings = (*plan.warnings, warning) if warning else plan.warnings
+    for text in plan.fit.notes:
+        listener.note(text)
+    for text in warnings:
+        listener.warn(text)
+    return warnings
+
+
+def _stream(plan: Plan, source: Source, settings: Settings, listener: Listener) -> None:
+    target = plan.job.target
+    spec = promised(plan, plan.before, settings)
+    options = dict(settings.options)
+    sink = format_of(target).create_sink(target, spec, options)
+    try:
+        upscaler_for(plan.model, plan.fit, settings).run(source, sink, listener.progress)
+    finally:
+        sink.abort()  # nothing to do after a commit
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def upscale_all(
+    inputs: Sequence[str],
+    out: Path,
+    settings: Settings,
+    listener: Listener,
+    *,
+    keep_going: bool = False,
+    dry_run: bool = False,
+) -> Iterator[Report]:
+    """Upscales all that the inputs name, one report each; everything is checked before any work starts.
+
+    The first failure is the last report, unless `keep_going`.
+
+    Raises:
+        GeomedsrError: an input or output cannot be; with `keep_going` that is a report, too.
+    """
+    jobs = plan_targets(expand(inputs, None if is_file_target(out) else out), out, settings.form)
+    if settings.model not in BASELINES:
+        find_model(settings.model)
+    plans: list[Plan] = []
+    for job in jobs:
+        step = _prepare(job, [other.source for other in jobs], settings, keep_going)
+        if isinstance(step, Plan):
+            plans.append(step)
+        else:
+            yield step
+    for ready in plans:
+        report = _planned(ready, settings) if dry_run else _work(ready, settings, listener)
+        yield report
+        if report.failure and not keep_going:
+            return
+
+
+def _prepare(job: Job, sources: Sequence[Path], settings: Settings, keep_going: bool) -> Plan | Report:
+    """The plan of a job, or the report that there is nothing to do or that it cannot be."""
+    try:
+        if settings.skip_existing and job.target.exists():
+            return Report(job.source, job.target, "skipped", settings.model)
+        check_target(job, sources, replace=settings.overwrite)
+        return plan(job, settings)
+    except GeomedsrError as error:
+        if not keep_going:
+            raise
+        return Report(job.source, job.target, "failed", settings.model, failure=error)
+
+
+def _work(ready: Plan, settings: Settings, listener: Listener) -> Report:
+    listener.begin(ready.job)
+    try:
+        return upscale(ready, settings, listener)
+    except Exception as error:  # noqa: BLE001  (one image's failure is a report; the caller decides what it means)
+        return Report(ready.job.source, ready.job.target, "failed", ready.model.name, failure=error)
+    finally:
+        listener.end()
+
+
+def _planned(ready: Plan, settings: Settings) -> Report:
+    job, after = ready.job, promised(ready, ready.before, settings)
+    return Report(job.source, job.target, "planned", ready.model.name, ready.before, after, 0.0, ready.warnings)

@@ -1,0 +1,121 @@
+"""What the user sees: results on stdout, everything else on stderr (a bar on a terminal, plain lines elsewhere)."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from geomedsr.run.targets import Job
+    from geomedsr.run.upscaling import Report
+
+__all__ = ["Terminal", "say", "show"]
+
+_LINE_EVERY = 10.0
+"""Units: seconds between progress lines where stderr is no terminal."""
+
+
+def say(text: str) -> None:
+    """A line on stderr."""
+    click.echo(text, err=True)
+
+
+def show(value: object, *, as_json: bool) -> None:
+    """A result on stdout: JSON in one line, or as text."""
+    click.echo(json.dumps(value) if as_json else str(value))
+
+
+@dataclass
+class Terminal:
+    """Hears how the work goes and tells the user."""
+
+    quiet: bool = False
+    as_json: bool = False
+    _job: Job | None = None
+    _began: float = 0.0
+    _last_line: float = 0.0
+    _bar: Progress | None = None
+    _task: TaskID | None = None
+
+    def begin(self, job: Job) -> None:
+        """An image is begun."""
+        self._job, self._began = job, time.monotonic()
+        self._last_line = self._began
+        if not self.quiet and sys.stderr.isatty():
+            self._bar = _bar()
+            self._task = self._bar.add_task(job.source.name, total=None)
+            self._bar.start()
+
+    def progress(self, done: int, total: int) -> None:
+        """So many of its voxels are done."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, total=total)
+        elif not self.quiet and time.monotonic() - self._last_line >= _LINE_EVERY:
+            self._last_line = time.monotonic()
+            say(self._line(done, total))
+
+    def _line(self, done: int, total: int) -> str:
+        rate = done / (time.monotonic() - self._began)
+        name = self._job.source.name if self._job else ""
+        return f"{name}: {done / total:.0%}, {rate / 1e6:.2f} million voxels/s, {(total - done) / rate:.0f} s left"
+
+    def note(self, text: str) -> None:
+        """Something worth knowing."""
+        if not self.quiet:
+            self._tell(text)
+
+    def warn(self, text: str) -> None:
+        """Something that may spoil the result: also told when quiet."""
+        self._tell(f"geomedsr: warning: {text}")
+
+    def _tell(self, text: str) -> None:
+        if self._bar is None:
+            say(text)
+        else:  # above the bar, which is being drawn
+            self._bar.console.print(text, markup=False, highlight=False)
+
+    def end(self) -> None:
+        """The image is done, or given up."""
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = self._task = None
+
+    def report(self, report: Report) -> None:
+        """The result of one input: on stdout where there is one, on stderr where there is none."""
+        if report.error is not None:
+            say(f"geomedsr: error: {report.error}")
+        if self.as_json:
+            show(report.to_json(), as_json=True)
+        elif report.status in ("done", "planned"):
+            show(report.output, as_json=False)
+        if report.status == "skipped":
+            self.note(f"{report.output} exists already; {report.input} was skipped.")
+        if report.status == "planned":
+            self._plan(report)
+
+    def _plan(self, report: Report) -> None:
+        for warning in report.warnings:
+            self.warn(warning)
+        if report.before and report.after:
+            shapes = [" x ".join(map(str, spec.grid.shape)) for spec in (report.before, report.after)]
+            self.note(f"{report.input}: {shapes[0]} would become {shapes[1]} voxels ({report.after.dtype}).")
+
+
+def _bar() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed / 1e6:.2f} million voxels/s" if task.speed else "")
+
+    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%")]
+    return Progress(*columns, Rate(), TimeRemainingColumn(), console=Console(stderr=True), transient=True)
