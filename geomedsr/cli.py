@@ -164,12 +164,13 @@ def upscale(**arguments: Any) -> int:  # noqa: ANN401  (the options above, passe
 @click.option("--device", default="cpu", show_default=True, metavar="cpu|cuda", help="Where the network runs.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @VERBOSE
-def train(changes: Sequence[tuple[str, str]], **arguments: Any) -> None:  # noqa: ANN401  (the options above)
+def train(recipe: Path, data: Path, out: Path, changes: Sequence[tuple[str, str]], **choices: Any) -> None:  # noqa: ANN401
     """Train the model that RECIPE (a YAML file) describes, and write it as a folder."""
-    from geomedsr.run.training import train_recipe
+    from geomedsr.recipe import read_recipe
+    from geomedsr.run.training import train_files
 
-    path = arguments.pop("recipe")
-    show(train_recipe(path, changes=dict(changes), **arguments), as_json=False)
+    train_files(read_recipe(recipe, dict(changes)), data, out, **choices)
+    show(out, as_json=False)
 
 
 @commands.group()

@@ -73,7 +73,7 @@ def _glob(pattern: str, exclude: Path | None) -> Iterator[Found]:
     base = _fixed_part(pattern)
     for text in sorted(glob.glob(pattern, recursive=True)):
         path = Path(text)
-        if suffix_of(path) is None or archive_of(path) is not None or _is_second_half(path) or _below(path, exclude):
+        if suffix_of(path) is None or archive_of(path) is not None or _below(path, exclude):
             continue
         yield from _members(path, path.relative_to(base))
 
@@ -92,19 +92,13 @@ def _walk(folder: Path, exclude: Path | None) -> Iterator[Path]:
         if entry.name.startswith(".") or _below(path, exclude):
             continue
         if suffix_of(path) is not None:
-            if not _is_second_half(path):
-                yield path
+            yield path
         elif entry.is_dir(follow_symlinks=False):
             yield from _walk(path, exclude)
 
 
 def _below(path: Path, folder: Path | None) -> bool:
     return folder is not None and path.resolve().is_relative_to(folder.resolve())
-
-
-def _is_second_half(path: Path) -> bool:
-    """Whether a path is the `.img` of a `.hdr` beside it: the pair is one image."""
-    return path.suffix.lower() == ".img" and path.with_suffix(".hdr").exists()
 
 
 def _members(path: Path, relative: Path) -> Iterator[Found]:

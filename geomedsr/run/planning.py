@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geomedsr.errors import OutputError
 from geomedsr.grid import Factor, Shape
 from geomedsr.image import ImageSpec
 from geomedsr.io import format_of
+from geomedsr.io._saturation import invalid_code
 from geomedsr.run.catalogue import load_model
 from geomedsr.run.fit import BASELINES, Fit, fit, scale_factor
 from geomedsr.run.targets import Job, check_space
@@ -91,28 +91,10 @@ def _selected(spec: ImageSpec, chosen: Fit) -> ImageSpec:
 
 
 def promised(plan: Plan, spec: ImageSpec, settings: Settings) -> ImageSpec:
-    """The spec that the output will have.
-
-    Raises:
-        OutputError: the dtype asked for cannot hold what marks an invalid voxel.
-    """
+    """The spec that the output will have; a dtype that cannot hold the nodata value gets another one."""
     after = _selected(spec, plan.fit).upscaled(plan.factor)
-    if settings.dtype is None:
-        return after
-    dtype = np.dtype(settings.dtype)
-    if after.nodata is not None and not _holds(dtype, after.nodata):
-        raise OutputError(
-            f"{plan.job.source.name} marks invalid voxels with {after.nodata:g}, which {dtype} cannot hold; "
-            "choose another --dtype."
-        )
-    return replace(after, dtype=dtype)
-
-
-def _holds(dtype: np.dtype[Any], value: float) -> bool:
-    if dtype.kind == "f":
-        return True
-    limits = np.iinfo(dtype)
-    return value == value and limits.min <= value <= limits.max and value == int(value)
+    dtype = np.dtype(settings.dtype) if settings.dtype else after.dtype
+    return replace(after, dtype=dtype, nodata=invalid_code(after.nodata, dtype))
 
 
 def upscaler_for(model: Model, chosen: Fit, settings: Settings) -> Upscaler:
