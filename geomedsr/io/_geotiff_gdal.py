@@ -1,0 +1,99 @@
+"""GDAL as this package uses it: a small block cache, an allow-list of drivers, and complaints that are heard."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+__all__ = ["FAILURES", "Complaints", "driver_of", "gdal", "georeferencing_optional", "open_for_reading"]
+
+FAILURES = (RasterioError, OSError, ValueError, TypeError, MemoryError)
+"""What rasterio raises when GDAL fails; GDAL's own errors derive from these."""
+
+_CACHE_BYTES = 64 * 1024**2
+# GDAL's own default is 5 % of the machine, whatever the image: a bounded stream needs a bounded cache.
+
+_DRIVERS = {".tif": "GTiff", ".tiff": "GTiff", ".jp2": "JP2OpenJPEG", ".vrt": "VRT"}
+
+
+@dataclass
+class Complaints:
+    """What GDAL said in this thread while it was listened to."""
+
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def last(self) -> str:
+        """The last sentence, the gravest kind first; empty when all was well."""
+        return next(reversed(self.errors or self.warnings), "")
+
+
+class _Ear(logging.Handler):
+    """Hands what rasterio logs to whoever listens in the same thread.
+
+    GDAL reports a failed write or a lost tag by a log line alone. Being a handler, it also keeps such lines off
+    stderr where a program has configured no logging.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.local = threading.local()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        listeners: list[Complaints] = getattr(self.local, "listeners", [])
+        for listener in listeners:
+            kind = listener.errors if record.levelno >= logging.ERROR else listener.warnings
+            kind.append(record.getMessage())
+
+    @contextmanager
+    def listening(self) -> Iterator[Complaints]:
+        listeners: list[Complaints] = self.local.__dict__.setdefault("listeners", [])
+        complaints = Complaints()
+        listeners.append(complaints)
+        try:
+            yield complaints
+        finally:
+            listeners.remove(complaints)
+
+
+_EAR = _Ear()
+logging.getLogger("rasterio").addHandler(_EAR)
+
+
+@contextmanager
+def gdal() -> Iterator[Complaints]:
+    """GDAL in the calling thread with a bounded block cache; gives what it complains about."""
+    options: dict[str, Any] = {"GDAL_CACHEMAX": _CACHE_BYTES, "GDAL_TIFF_INTERNAL_MASK": True}
+    with rasterio.Env(**options), _EAR.listening() as complaints:
+        yield complaints
+
+
+@contextmanager
+def georeferencing_optional() -> Iterator[list[warnings.WarningMessage]]:
+    """Keeps rasterio from warning that a raster has no place in the world, and tells whether it would have."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", NotGeoreferencedWarning)
+        yield caught
+
+
+def driver_of(path: Path) -> str:
+    """The one GDAL driver that may open a path; a file of another kind under that name is refused by it."""
+    return _DRIVERS[path.suffix.lower()]
+
+
+def open_for_reading(path: Path) -> tuple[Any, bool]:
+    """The open dataset, and whether it has a place in the world (a transform, control points or RPCs)."""
+    with georeferencing_optional() as caught:
+        dataset = rasterio.open(path.resolve(), driver=driver_of(path))
+    placed = not any(issubclass(warning.category, NotGeoreferencedWarning) for warning in caught)
+    return dataset, placed

@@ -1,0 +1,140 @@
+"""How an image is written as a GeoTIFF: its bands, how each stores its values, and how invalid voxels are told."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rasterio.io import DatasetReader
+
+from geomedsr.errors import OutputError
+from geomedsr.grid import Factor, Grid
+from geomedsr.image import ImageSpec
+from geomedsr.io._geotiff_gdal import FAILURES, open_for_reading
+from geomedsr.io._geotiff_passport import Band, Passport
+from geomedsr.io._geotiff_storage import Coding
+
+__all__ = ["Plan", "planned"]
+
+_STORED = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64")
+_COLOURS = ("red", "green", "blue")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be written: the bands in their order, how each is coded, and how invalid voxels are told."""
+
+    passport: Passport
+    dtype: np.dtype[Any]
+    factor: Factor
+    codings: tuple[Coding, ...]
+    mask: str
+
+    @property
+    def alpha_at(self) -> int:
+        """Where among the bands the alpha band goes: where it was, or last."""
+        assert self.passport.alpha is not None
+        return min(self.passport.alpha.index - 1, len(self.codings))
+
+    @property
+    def bands(self) -> tuple[Band, ...]:
+        """All bands of the file, the alpha band included."""
+        bands = list(self.passport.bands)
+        if self.passport.alpha is not None:
+            bands.insert(self.alpha_at, self.passport.alpha)
+        return tuple(bands)
+
+    @property
+    def count(self) -> int:
+        return len(self.bands)
+
+    @property
+    def colormap(self) -> tuple[tuple[int, tuple[int, int, int, int]], ...]:
+        """The palette, where the storage type can have one."""
+        indexed = self.passport.bands[0].colour == "palette" and self.dtype.name in ("uint8", "uint16")
+        return self.passport.colormap if indexed else ()
+
+    @property
+    def nodatas(self) -> tuple[float | None, ...]:
+        """The nodata of each band of the file."""
+        values: list[float | None] = [coding.nodata for coding in self.codings]
+        if self.passport.alpha is not None:
+            values.insert(self.alpha_at, values[0])
+        return tuple(values)
+
+    @property
+    def shares_nodata(self) -> bool:
+        """Whether all bands have one nodata, which is all that a TIFF can say itself."""
+        return len({str(value) for value in self.nodatas}) == 1
+
+    def opened_alpha(self) -> DatasetReader | None:
+        """The coarse image, if its alpha band is still there to be repeated; else None, and alpha is on or off."""
+        if self.passport.alpha is None or not self.passport.path.is_file() or not all(self.factor):
+            return None
+        with suppress(*FAILURES):
+            return open_for_reading(self.passport.path)[0]
+        return None
+
+
+def planned(path: Path, spec: ImageSpec) -> Plan:
+    """What a spec asks for, whatever format it came from.
+
+    Raises:
+        OutputError: a GeoTIFF cannot hold it.
+    """
+    dtype = spec.dtype.newbyteorder("=")
+    if spec.grid.ndim != 2:
+        raise OutputError(f"{path.name} would be a GeoTIFF, which has 2 axes; the image has {spec.grid.ndim}.")
+    if dtype.name not in _STORED:
+        raise OutputError(f"{path.name} cannot store {spec.dtype}; choose one of {', '.join(_STORED)}.")
+    passport = spec.extra.get("geotiff")
+    chosen = spec.extra.get("channels")
+    if isinstance(passport, Passport) and isinstance(chosen, tuple):
+        passport = passport.with_bands(chosen)
+    if not isinstance(passport, Passport) or len(passport.bands) != len(spec.channels):
+        passport = _foreign(spec)
+    elif not _same(spec.nodata, passport.nodata):
+        passport = replace(passport, bands=tuple(replace(band, nodata=spec.nodata) for band in passport.bands))
+    before = [Coding(passport.dtype, band.nodata, band.scale, band.offset) for band in passport.bands]
+    codings = tuple(coding.for_dtype(dtype) for coding in before)
+    return Plan(passport, dtype, _factor(spec.grid, passport), codings, _mask(passport, before, codings))
+
+
+def _foreign(spec: ImageSpec) -> Passport:
+    """The passport of an image of another format: what its spec says, and no more."""
+    names = [channel.lower() for channel in spec.channels]
+    colours = [name if name in _COLOURS and names[:3] == [*_COLOURS] else "undefined" for name in names]
+    nodata = math.nan if spec.nodata is None and spec.dtype.kind == "f" else spec.nodata
+    bands = tuple(
+        Band(i + 1, name, nodata, colour=colour)
+        for i, (name, colour) in enumerate(zip(spec.channels, colours, strict=True))
+    )
+    placed = spec.grid.affine != Grid.plain(spec.grid.shape).affine
+    return Passport(Path(), spec.grid, spec.dtype.newbyteorder("="), bands, nodata, placed)
+
+
+def _mask(passport: Passport, before: list[Coding], after: tuple[Coding, ...]) -> str:
+    """How invalid voxels are told apart; a mask is added where they may arise and no stored value can say so."""
+    if passport.mask == "alpha":
+        return "alpha"
+    silent = any(coding.dtype.kind != "f" and coding.nodata is None for coding in after)
+    possible = passport.is_foreign or passport.dtype.kind == "f" or any(coding.nodata is not None for coding in before)
+    return "mask" if passport.mask != "none" or (silent and possible) else "none"
+
+
+def _factor(grid: Grid, passport: Passport) -> Factor:
+    """How much finer the output is; zeros where it is only a part of what was read, which needs no points moved."""
+    whole = all(n % c == 0 for n, c in zip(grid.shape, passport.grid.shape, strict=True))
+    if not whole and (passport.gcps or passport.rpcs):
+        raise OutputError(
+            f"{grid.shape} is no whole multiple of {passport.grid.shape}: control points and RPCs cannot follow."
+        )
+    return grid.ratio_to(passport.grid) if whole else (0, 0)
+
+
+def _same(a: float | None, b: float | None) -> bool:
+    return a == b or (a is not None and b is not None and math.isnan(a) and math.isnan(b))

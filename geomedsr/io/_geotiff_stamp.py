@@ -1,0 +1,98 @@
+"""Writes into a new GeoTIFF what the old one said: names, colours, tags, units, points; and what a TIFF cannot say."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from xml.etree import ElementTree
+
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp
+from rasterio.io import DatasetWriter, MemoryFile
+
+from geomedsr.grid import Factor
+from geomedsr.io._geotiff_gdal import georeferencing_optional
+from geomedsr.io._geotiff_passport import Band, Passport, rescaled_gcps, rescaled_rpcs
+
+__all__ = ["photometric_of", "sidecar_of", "stamp"]
+
+Colormap = tuple[tuple[int, tuple[int, int, int, int]], ...]
+
+
+def photometric_of(bands: tuple[Band, ...], colormap: Colormap) -> str:
+    """How a TIFF says what its voxels are; GDAL would guess from the number of bands, and often wrongly."""
+    if colormap:
+        return "PALETTE"
+    return "RGB" if [band.colour for band in bands[:3]] == ["red", "green", "blue"] else "MINISBLACK"
+
+
+def stamp(
+    dataset: DatasetWriter, passport: Passport, bands: tuple[Band, ...], colormap: Colormap, factor: Factor
+) -> None:
+    """Writes all metadata into a dataset that has no voxels yet, so that it lies before them in the file."""
+    _stamp_bands(dataset, bands, has_palette=bool(colormap))
+    for namespace, items in passport.tags:
+        _tag(dataset, 0, namespace, items)
+    if colormap:
+        dataset.write_colormap(1, dict(colormap))
+    if passport.gcps:
+        shift = _point_shift() if passport.is_point else 0.0
+        crs = CRS.from_wkt(passport.gcps_crs) if passport.gcps_crs else None
+        dataset.gcps = (rescaled_gcps(passport.gcps, factor, shift), crs)
+    if passport.rpcs is not None:
+        dataset.rpcs = rescaled_rpcs(passport.rpcs, factor)
+
+
+def sidecar_of(path: Path, nodatas: tuple[float | None, ...]) -> Path | None:
+    """Writes GDAL's companion file where the bands' nodata differ, which a TIFF cannot say; None where they agree."""
+    if len({str(value) for value in nodatas}) == 1:
+        return None
+    root = ElementTree.Element("PAMDataset")
+    for index, value in enumerate(nodatas, 1):
+        if value is not None:
+            band = ElementTree.SubElement(root, "PAMRasterBand", band=str(index))
+            ElementTree.SubElement(band, "NoDataValue").text = repr(value)
+    sidecar = path.with_name(path.name + ".aux.xml")
+    ElementTree.ElementTree(root).write(sidecar)
+    return sidecar
+
+
+def _stamp_bands(dataset: DatasetWriter, bands: tuple[Band, ...], has_palette: bool) -> None:
+    if not has_palette:
+        named = [ColorInterp.undefined if b.colour == "palette" else ColorInterp[b.colour] for b in bands]
+        # The first band of a TIFF is grey unless it is something else; saying "undefined" would only warn.
+        dataset.colorinterp = [ColorInterp.gray if named[0] == ColorInterp.undefined else named[0], *named[1:]]
+    dataset.descriptions = tuple(band.description for band in bands)
+    dataset.units = tuple(band.unit for band in bands)
+    dataset.scales = tuple(band.scale for band in bands)
+    dataset.offsets = tuple(band.offset for band in bands)
+    for index, band in enumerate(bands, 1):
+        for namespace, items in band.tags:
+            _tag(dataset, index, namespace, items)
+
+
+def _tag(dataset: DatasetWriter, index: int, namespace: str, items: tuple[tuple[str, str], ...]) -> None:
+    if not namespace.startswith("xml:"):
+        dataset.update_tags(index, ns=namespace or None, **dict(items))
+        return
+    # A namespace of XML holds one document and no keys, but rasterio joins a key and a value with "=": so the
+    # document is cut at its own first "=".
+    key, separator, value = items[0][1].partition("=")
+    if separator:
+        dataset.update_tags(index, ns=namespace, **{key: value})
+
+
+@cache
+def _point_shift() -> float:
+    """What to add to a control point's row and column so that a file of points reads back as it was given.
+
+    GDAL 3.10 adds half a voxel on writing such a file and half a voxel on reading it; other versions may not.
+    """
+    point = GroundControlPoint(4.0, 4.0, 0.0, 0.0)
+    with MemoryFile(ext=".tif") as memory, georeferencing_optional():
+        with memory.open(driver="GTiff", width=8, height=8, count=1, dtype="uint8") as dataset:
+            dataset.update_tags(AREA_OR_POINT="Point")
+            dataset.gcps = ([point, point, point], CRS.from_epsg(4326))
+        with memory.open() as dataset:
+            return 4.0 - float(dataset.gcps[0][0].row)
