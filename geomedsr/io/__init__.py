@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import cast
 
@@ -12,6 +13,7 @@ from geomedsr.image import Format
 __all__ = ["format_of", "suffix_of", "suffixes"]
 
 
+@cache
 def suffixes() -> dict[str, str]:
     """Each known suffix and the format that reads it, longest suffix first."""
     table: dict[str, str] = {}
@@ -28,12 +30,13 @@ def suffix_of(path: Path) -> str | None:
 
 
 def format_of(path: Path) -> Format:
-    """The format of a path, by its suffix.
+    """The format of a path, by its suffix; an image inside an archive (`scene.zarr/r10m/b02`) has the archive's.
 
     Raises:
         InputError: no format has that suffix.
     """
-    suffix = suffix_of(path)
+    archives = [parent for parent in path.parents if suffix_of(parent) is not None and parent.is_dir()]
+    suffix = suffix_of(path) or (suffix_of(archives[0]) if archives else None)
     if suffix is None:
         raise InputError(f"{path} has no suffix that is known; known are {', '.join(sorted(suffixes()))}.")
     return cast(Format, registry.load("io", suffixes()[suffix]))

@@ -1,0 +1,194 @@
+"""What a folder of a zarr store says of itself, read as plain JSON and judged before any of its data is decoded.
+
+Only arrays of whole and real numbers are let in, behind codecs from a list: a codec of another name could run code
+or decode into anything. Links are not followed, so that a store cannot show what lies outside of it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geomedsr.errors import InputError
+
+__all__ = ["Node", "arrays_below", "read_node"]
+
+_COMPRESSORS = {"blosc", "bz2", "gzip", "lz4", "lzma", "zlib", "zstd"}
+_FILTERS = {"astype", "bitround", "delta", "fixedscaleoffset", "packbits", "quantize", "shuffle"}
+_CHECKSUMS = {"adler32", "crc32", "crc32c", "fletcher32", "jenkins_lookup3"}
+_SHARDING = "sharding_indexed"
+_CODECS = _COMPRESSORS | _FILTERS | _CHECKSUMS | {"bytes", "endian", "transpose", _SHARDING}
+_KINDS = "biuf"
+_LARGEST_CHUNK = 1 << 32
+"""Bytes of a decoded chunk: more than that at once is refused."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """An array or a group of a zarr store, as its metadata says.
+
+    `chunks` is the block that is compressed, `shards` the object that holds many of them (None: none does).
+    `refusal` is why an array is not read (None: nothing is wrong with it).
+    """
+
+    path: Path
+    zarr_format: int
+    is_array: bool
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    shape: tuple[int, ...] = ()
+    dtype: np.dtype[Any] | None = None
+    chunks: tuple[int, ...] = ()
+    shards: tuple[int, ...] | None = None
+    fill_value: Any = None
+    separator: str = "/"
+    key_prefix: tuple[str, ...] = ()
+    dimension_names: tuple[str | None, ...] | None = None
+    refusal: str | None = None
+
+    def object_path(self, index: Sequence[int]) -> Path:
+        """The file of a chunk, or of a shard where the array has shards."""
+        return self.path / self.separator.join((*self.key_prefix, *map(str, index)))
+
+
+def read_node(path: Path) -> Node | None:
+    """The node at a folder, or None where there is none.
+
+    Raises:
+        InputError: its metadata is broken.
+    """
+    try:
+        if (path / "zarr.json").is_file():
+            return _of_format_3(path, _json(path / "zarr.json"))
+        if (path / ".zarray").is_file():
+            return _of_format_2(path, _json(path / ".zarray"), _attributes_2(path))
+        if (path / ".zgroup").is_file():
+            return Node(path, 2, is_array=False, attributes=_attributes_2(path))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        raise InputError(f"The zarr metadata of {path} is broken ({type(error).__name__}: {error}).") from error
+    except OSError as error:
+        raise InputError(f"The zarr metadata of {path} cannot be read: {error.strerror or error}.") from error
+    return None
+
+
+def arrays_below(path: Path) -> Iterator[Node]:
+    """The arrays at and below a folder, by name; hidden folders and links are left alone.
+
+    Raises:
+        InputError: some metadata is broken.
+    """
+    node = read_node(path)
+    if node is not None and node.is_array:
+        yield node
+        return
+    for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
+        if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+            yield from arrays_below(Path(entry.path))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(data, dict):
+        raise TypeError(f"{path.name} holds no object")
+    return data
+
+
+def _attributes_2(path: Path) -> dict[str, Any]:
+    return _json(path / ".zattrs") if (path / ".zattrs").is_file() else {}
+
+
+def _of_format_3(path: Path, data: dict[str, Any]) -> Node:
+    attributes = data.get("attributes") or {}
+    if data["node_type"] == "group":
+        return Node(path, 3, is_array=False, attributes=attributes)
+    codecs = _codecs_3(data["codecs"])
+    outer = _lengths(data["chunk_grid"]["configuration"]["chunk_shape"])
+    inner = [_lengths(codec["configuration"]["chunk_shape"]) for codec in codecs if codec.get("name") == _SHARDING]
+    named = data.get("dimension_names")
+    keys = data["chunk_key_encoding"]
+    key_prefix, separator = ((), ".") if keys["name"] == "v2" else (("c",), "/")
+    return _judged(
+        [str(codec.get("name")).removeprefix("numcodecs.") for codec in codecs],
+        data["data_type"],
+        Node(
+            path,
+            3,
+            is_array=True,
+            attributes=attributes,
+            shape=_lengths(data["shape"]),
+            chunks=inner[0] if inner else outer,
+            shards=outer if inner else None,
+            fill_value=data.get("fill_value"),
+            separator=(keys.get("configuration") or {}).get("separator", separator),
+            key_prefix=key_prefix,
+            dimension_names=tuple(named) if named else None,
+        ),
+    )
+
+
+def _codecs_3(codecs: list[Any]) -> list[dict[str, Any]]:
+    """All codecs of an array, those inside of shards and of their index too."""
+    found: list[dict[str, Any]] = []
+    for item in codecs:
+        codec: dict[str, Any] = {"name": item} if isinstance(item, str) else item
+        inside = codec.get("configuration") or {}
+        found += [codec, *_codecs_3(inside.get("codecs", [])), *_codecs_3(inside.get("index_codecs", []))]
+    return found
+
+
+def _of_format_2(path: Path, data: dict[str, Any], attributes: dict[str, Any]) -> Node:
+    codecs = [*(data.get("filters") or []), *([data["compressor"]] if data.get("compressor") else [])]
+    return _judged(
+        [str(codec["id"]) for codec in codecs],
+        data["dtype"],
+        Node(
+            path,
+            2,
+            is_array=True,
+            attributes=attributes,
+            shape=_lengths(data["shape"]),
+            chunks=_lengths(data["chunks"]),
+            fill_value=data.get("fill_value"),
+            separator=data.get("dimension_separator", "."),
+        ),
+    )
+
+
+def _lengths(values: list[Any]) -> tuple[int, ...]:
+    if not all(isinstance(value, int) and value >= 0 for value in values):
+        raise ValueError(f"{values} are not lengths of axes")
+    return tuple(values)
+
+
+def _judged(codecs: list[str], dtype: object, node: Node) -> Node:
+    """The node with its dtype where that is one we read, or with the reason why it is refused."""
+    known = _known_dtype(dtype)
+    strange = sorted(set(codecs) - _CODECS)
+    refusal = None
+    if known is None:
+        refusal = f"its voxels are of the type {dtype}; only whole and real numbers are images"
+    elif strange:
+        refusal = f"it is stored with the codec {', '.join(strange)}, which is not decoded here"
+    elif any(length == 0 for length in node.shape):
+        refusal = f"it has no voxels: its shape is {node.shape}"
+    elif any(len(block) != len(node.shape) or 0 in block for block in (node.chunks, node.shards or node.chunks)):
+        refusal = f"its chunks {node.chunks} do not fit its shape {node.shape}"
+    elif math.prod(node.chunks) * known.itemsize > _LARGEST_CHUNK:
+        refusal = f"its chunks {node.chunks} are more than {_LARGEST_CHUNK >> 30} GiB each; rechunk it first"
+    return Node(**{**vars(node), "dtype": known, "refusal": refusal})
+
+
+def _known_dtype(dtype: object) -> np.dtype[Any] | None:
+    if not isinstance(dtype, str):
+        return None
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        return None
+    return found if found.kind in _KINDS and found.itemsize <= 8 else None

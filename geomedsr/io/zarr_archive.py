@@ -1,0 +1,313 @@
+"""Zarr, formats 2 and 3: arrays read and written in boxes, alone (`scan.zarr`) or in a store (`scene.zarr/r10m/b02`).
+
+What the axes and numbers of an array mean is told in `_zarr_layout`, what is let in at all in `_zarr_node`, how the
+output is stored in `_zarr_storage`. An output is one array in a folder that appears when it is complete. It keeps
+the source's format, chunks, shards, dtype, fill value and attributes, except those that tell of the old grid.
+"""
+
+from __future__ import annotations
+
+import lzma
+import math
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numcodecs
+import numpy as np
+import zarr
+import zarr.abc.codec
+import zarr.codecs
+from numpy.typing import NDArray
+
+from geomedsr.errors import GridError, InputError, OutputError
+from geomedsr.grid import Box, Shape
+from geomedsr.image import ImageSpec, Voxels
+from geomedsr.io._saturation import invalid_code, saturated, stored
+from geomedsr.io._staging import Staging, write_errors
+from geomedsr.io._zarr_layout import NOTE, Layout, fill_attribute, layout_of, looks_like_image, note, number
+from geomedsr.io._zarr_node import Node, arrays_below, read_node
+from geomedsr.io._zarr_storage import Storage
+
+__all__ = ["SUFFIXES", "Remembered", "ZarrSink", "ZarrSource", "create_sink", "members", "open_source"]
+
+SUFFIXES: tuple[str, ...] = (".zarr",)
+
+_KEY = "zarr_archive"
+_AXIS_NAMES = {2: ("y", "x"), 3: ("x", "y", "z")}
+_OF_THE_OLD_NUMBERS = {"scale_factor", "add_offset", "valid_min", "valid_max", "valid_range", "dtype"}
+_OF_THE_OLD_GRID = {"GeoTransform", "multiscales", "transform"}
+_UNREADABLE = (OSError, ValueError, RuntimeError, TypeError, KeyError, EOFError, zlib.error, lzma.LZMAError)
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What a source's array was, for the sink that writes its like."""
+
+    layout: Layout
+    storage: Storage
+    dtype: np.dtype[Any]
+    fill_value: float | None
+    attributes: Mapping[str, Any]
+
+
+def members(path: Path) -> Iterator[Path]:
+    """The array at a path, or the arrays below it that look like images.
+
+    Raises:
+        InputError: there is no zarr store, or its metadata is broken.
+    """
+    node = _node(path)
+    if node.is_array:
+        yield path
+    else:
+        yield from (array.path for array in arrays_below(path) if looks_like_image(array))
+
+
+def open_source(path: Path) -> ZarrSource:
+    """The array at a path, or the one image of the group there.
+
+    Raises:
+        InputError: there is none, there are several, or it is no image.
+    """
+    node = _node(path)
+    if node.is_array:
+        return ZarrSource(node)
+    found = list(members(path))
+    if len(found) != 1:
+        names = ", ".join(str(array) for array in found[:8])
+        raise InputError(f"{path} holds {len(found)} images{f'; name one of {names}' if found else ''}.")
+    return ZarrSource(_node(found[0]))
+
+
+def _node(path: Path) -> Node:
+    if not path.exists():
+        raise InputError(f"There is no {path}.")
+    node = read_node(path)
+    if node is None:
+        raise InputError(f"{path} is no zarr store: it has no zarr.json, .zarray or .zgroup.")
+    return node
+
+
+class ZarrSource:
+    """An array of a zarr store, read in boxes."""
+
+    def __init__(self, node: Node) -> None:
+        if node.refusal is not None or node.dtype is None:
+            raise InputError(f"{node.path} cannot be read: {node.refusal}.")
+        self._node, self._path = node, node.path
+        self._layout = layout_of(node)
+        ndim = self._layout.grid.ndim
+        storage = Storage.of(node, ndim)
+        self._spec = ImageSpec(
+            self._layout.grid,
+            self._layout.channels,
+            node.dtype,
+            self._layout.nodata,
+            (node.shards or node.chunks)[-ndim:],
+            {_KEY: Remembered(self._layout, storage, node.dtype, number(node.fill_value), node.attributes)},
+        )
+        self._array: zarr.Array[Any] | None = None
+
+    @property
+    def spec(self) -> ImageSpec:
+        """Everything but the voxels."""
+        return self._spec
+
+    def read(self, box: Box) -> Voxels:
+        """The voxels of a box, physical, NaN where invalid.
+
+        Raises:
+            GridError: the box is not inside.
+            InputError: the data is broken.
+        """
+        _check_inside(box, self._spec)
+        layout = self._layout
+        try:
+            self._check_shards(box)
+            raw = np.asarray(self._opened()[(*(slice(None),) * len(layout.lead), *box.slices)])
+        except _UNREADABLE as error:
+            reason = str(error) or type(error).__name__
+            raise InputError(f"{self._path} is broken in {box.start} to {box.stop}: {reason}.") from error
+        raw = raw.reshape(len(layout.channels), *box.shape)
+        voxels = np.array(raw, dtype=np.float32)
+        if layout.is_scaled:
+            voxels = np.asarray(raw * np.float64(layout.scale) + layout.offset, dtype=np.float32)
+        if layout.nodata is not None and not math.isnan(layout.nodata):
+            voxels[raw == layout.nodata] = np.nan
+        return voxels
+
+    def close(self) -> None:
+        """Lets go of the array; reading again opens it again."""
+        self._array = None
+
+    def _check_shards(self, box: Box) -> None:
+        """Refuses an empty shard, which zarr takes for one that was never written: a crash leaves such files."""
+        if self._node.shards is None:
+            return
+        region = Box((0,) * len(self._layout.lead) + box.start, self._layout.lead + box.stop)
+        sides = zip(region.start, region.stop, self._node.shards, strict=True)
+        for index in product(*(range(start // side, -(-stop // side)) for start, stop, side in sides)):
+            path = self._node.object_path(index)
+            if path.exists() and path.stat().st_size == 0:
+                raise OSError(f"{path.relative_to(self._path)} is empty")
+
+    def _opened(self) -> zarr.Array[Any]:
+        if self._array is None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about codecs that no specification has yet
+                self._array = zarr.open_array(str(self._path), mode="r", zarr_format=self._node.zarr_format)  # type: ignore[arg-type]
+        return self._array
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_array": None}
+
+
+def create_sink(path: Path, spec: ImageSpec, options: Mapping[str, str] | None = None) -> ZarrSink:
+    """A new array at a path; `options` are `chunks`, `shards`, `compressor` and `zarr_format`.
+
+    Raises:
+        GeomedsrError: an option cannot be.
+        OutputError: the parent is missing or read-only, or something else than a zarr store is in the way.
+    """
+    if path.is_dir() and any(path.iterdir()) and read_node(path) is None:
+        raise OutputError(f"{path} is a folder and no zarr store; it is not replaced. Choose another output.")
+    if spec.dtype.kind not in "biuf" or spec.dtype.itemsize > 8:
+        raise OutputError(f"zarr output holds whole or real numbers of up to 64 bits, not {spec.dtype}.")
+    before = spec.extra.get(_KEY)
+    before = before if isinstance(before, Remembered) and before.layout.grid.ndim == spec.grid.ndim else None
+    storage = (before.storage if before else Storage()).with_options(options or {})
+    storage = storage.fitted(spec.grid.shape, spec.dtype.itemsize)
+    nodata = spec.nodata
+    if nodata is not None and before is not None and before.dtype != spec.dtype and before.layout.is_scaled:
+        nodata = math.nan  # the number belonged to the stored values of the old dtype
+    nodata = invalid_code(nodata, spec.dtype)
+    return ZarrSink(path, replace(spec, chunks=storage.block, nodata=nodata), storage, before)
+
+
+class ZarrSink:
+    """A new array, written in boxes into a folder beside the target that takes its place at the end."""
+
+    def __init__(self, path: Path, spec: ImageSpec, storage: Storage, before: Remembered | None) -> None:
+        self.spec = spec
+        # A new dtype has new numbers: the source's scale and offset belonged to the old ones.
+        same = before if before is not None and before.dtype == spec.dtype else None
+        self._scale = (same.layout.scale, same.layout.offset) if same else (1.0, 0.0)
+        self._lead = _lead(spec, before)
+        self._path = path
+        self._staging = Staging(path, as_folder=True)
+        try:
+            with write_errors(path):
+                self._array = _created(self._staging.path, spec, storage, self._lead, before)
+        except BaseException:
+            self._staging.discard()
+            raise
+
+    def write(self, box: Box, voxels: Voxels) -> None:
+        """Takes the physical voxels of a box.
+
+        Raises:
+            GridError: the box is not inside.
+            WriteFailedError: the disk is full.
+        """
+        _check_inside(box, self.spec)
+        scale, offset = self._scale
+        numbers: NDArray[Any] = voxels
+        if self._scale != (1.0, 0.0):
+            numbers = (np.asarray(voxels, dtype=np.float64) - offset) / scale
+        numbers = stored(numbers, self.spec.dtype, self.spec.nodata)
+        index = (*(slice(None),) * len(self._lead), *box.slices)
+        with write_errors(self._path):
+            self._array[index] = numbers.reshape(*self._lead, *box.shape)
+
+    def commit(self) -> None:
+        """The array appears at the target, complete, instead of what was there."""
+        self._staging.publish()
+
+    def abort(self) -> None:
+        """Nothing appears."""
+        self._staging.discard()
+
+
+def _check_inside(box: Box, spec: ImageSpec) -> None:
+    if box.ndim != spec.grid.ndim or not Box.whole(spec.grid.shape).contains(box):
+        raise GridError(f"The box {box.start} to {box.stop} is not inside an image of {spec.grid.shape}.")
+
+
+def _lead(spec: ImageSpec, before: Remembered | None) -> Shape:
+    """The channel axes of the output: those of the source while it has all its channels, else one, or none for one."""
+    if before is not None and math.prod(before.layout.lead) == len(spec.channels):
+        return before.layout.lead
+    return (len(spec.channels),) if len(spec.channels) > 1 else ()
+
+
+def _created(path: Path, spec: ImageSpec, storage: Storage, lead: Shape, before: Remembered | None) -> zarr.Array[Any]:
+    assert storage.chunks is not None, "fitted() comes first"
+    names = before.layout.names if before is not None and lead == before.layout.lead else None
+    if names is None:
+        names = (
+            *(f"channel_{i}" if len(lead) > 1 else "channel" for i in range(len(lead))),
+            *_AXIS_NAMES[spec.grid.ndim],
+        )
+    ones = (1,) * len(lead)
+    encoding = {"name": "v2" if storage.zarr_format == 2 else "default", "separator": storage.separator or "/"}
+    attributes = _attributes(spec, storage, before)
+    return zarr.create_array(
+        str(path),
+        shape=(*lead, *spec.grid.shape),
+        dtype=spec.dtype,
+        chunks=(*ones, *storage.chunks),
+        shards=(*ones, *storage.shards) if storage.shards is not None else None,
+        compressors=_compressor(storage),
+        filters=None,
+        fill_value=_fill_value(spec, before),
+        zarr_format=storage.zarr_format,  # type: ignore[arg-type]
+        chunk_key_encoding=encoding,  # type: ignore[arg-type]
+        dimension_names=names if storage.zarr_format == 3 else None,
+        attributes=attributes | ({"_ARRAY_DIMENSIONS": list(names)} if storage.zarr_format == 2 else {}),
+    )
+
+
+def _attributes(spec: ImageSpec, storage: Storage, before: Remembered | None) -> dict[str, Any]:
+    """The source's attributes that are still true, and the note of our own."""
+    stale = {"_FillValue", "missing_value", "nodata", "_ARRAY_DIMENSIONS", "axes"}
+    if before is not None and before.dtype != spec.dtype:
+        stale |= _OF_THE_OLD_NUMBERS
+    if before is not None and before.layout.grid != spec.grid:
+        stale |= _OF_THE_OLD_GRID
+    kept = {
+        key: value
+        for key, value in (before.attributes if before is not None else {}).items()
+        if key not in stale and not (key.startswith("spatial:") and "multiscales" in stale)
+    }
+    if spec.nodata is not None and storage.zarr_format == 3:
+        kept["_FillValue"] = fill_attribute(spec.nodata, spec.dtype, 3)
+    return {**kept, NOTE: note(spec)}
+
+
+def _fill_value(spec: ImageSpec, before: Remembered | None) -> Any:  # noqa: ANN401 - a number of any dtype
+    """What a chunk reads as that was never written: invalid where the numbers can say so."""
+    value = spec.nodata
+    if value is None and before is not None and before.dtype == spec.dtype:
+        value = before.fill_value
+    return saturated(np.array(np.nan if value is None else value), spec.dtype)[()]
+
+
+def _compressor(storage: Storage) -> numcodecs.abc.Codec | zarr.abc.codec.BytesBytesCodec | None:
+    if storage.compressor == "none":
+        return None
+    if storage.zarr_format == 2:
+        return {
+            "blosc": numcodecs.Blosc(cname="lz4", clevel=5, shuffle=numcodecs.Blosc.BITSHUFFLE),
+            "zstd": numcodecs.Zstd(level=3),
+            "gzip": numcodecs.GZip(level=5),
+        }[storage.compressor]
+    return {
+        "blosc": zarr.codecs.BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"),
+        "zstd": zarr.codecs.ZstdCodec(level=3),
+        "gzip": zarr.codecs.GzipCodec(level=5),
+    }[storage.compressor]
