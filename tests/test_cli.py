@@ -13,7 +13,7 @@ import nibabel
 import numpy as np
 import pytest
 import rasterio
-from rasterio.transform import from_origin
+from rasterio.transform import Affine
 
 from geomedsr.cli import run_command
 
@@ -34,7 +34,7 @@ def raster(path: Path, bands: int = 4, size: int = 24, names: tuple[str, ...] = 
     if colours:
         voxels, profile["dtype"] = (voxels % 4).astype(np.uint8), "uint8"
     with rasterio.open(
-        path, "w", **profile, crs="EPSG:32632", transform=from_origin(5e5, 5e6, 10, 10), nodata=0
+        path, "w", **profile, crs="EPSG:32632", transform=Affine(10, 0, 5e5, 0, -10, 5e6), nodata=0
     ) as file:
         file.write(voxels)
         for i, name in enumerate(names):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from geomedsr.errors import FailedError
+from geomedsr.grid import Grid
 from geomedsr.image import ImageSpec
 from geomedsr.io import format_of
 
@@ -28,8 +30,8 @@ class Checked:
         return f"{shape} voxels of {place}, {self.spec.dtype}, corners within {self.corner_error:.1e} voxel"
 
 
-def check_output(target: Path, promised: ImageSpec) -> Checked:
-    """Opens an output again and compares it with what was promised.
+def check_output(target: Path, promised: ImageSpec, before: ImageSpec | None = None) -> Checked:
+    """Opens an output again and compares it with what was promised (an input without a place asks for none).
 
     Raises:
         FailedError: they differ.
@@ -39,6 +41,9 @@ def check_output(target: Path, promised: ImageSpec) -> Checked:
         written = source.spec
     finally:
         source.close()
+    placeless = before is not None and _is_placeless(before.grid) and _is_placeless(written.grid)
+    if placeless:
+        promised = replace(promised, grid=written.grid.with_shape(promised.grid.shape))
     found = differences(written, promised)
     if found:
         raise FailedError(f"{target} is not what it should be: {'; '.join(found)}.")
@@ -52,6 +57,7 @@ def differences(written: ImageSpec, promised: ImageSpec) -> list[str]:
         "CRS": (written.grid.crs, promised.grid.crs),
         "dtype": (str(written.dtype), str(promised.dtype)),
         "nodata": (_number(written.nodata), _number(promised.nodata)),
+        "channels": (_named(written), _named(promised)),
     }
     found = [f"its {what} is {is_}, not {wanted}" for what, (is_, wanted) in pairs.items() if is_ != wanted]
     if not found and _corner_error(written, promised) > 1e-3:
@@ -64,6 +70,16 @@ def _corner_error(written: ImageSpec, promised: ImageSpec) -> float:
     """The largest distance between corners, in voxels of the output."""
     distance = np.abs(written.grid.corners - promised.grid.corners).max()
     return float(distance / min(promised.grid.spacing))
+
+
+def _is_placeless(grid: Grid) -> bool:
+    return grid.crs is None and grid.affine == Grid.plain(grid.shape).affine
+
+
+def _named(spec: ImageSpec) -> tuple[str, ...]:
+    """The channels' names without those that a format made up; one channel alone needs none."""
+    made_up = re.compile(r"(band|channel|frame|intensity)( \d+)?")
+    return tuple("" if made_up.fullmatch(name) or len(spec.channels) == 1 else name for name in spec.channels)
 
 
 def _number(value: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -85,4 +86,14 @@ def lines(facts: dict[str, Any]) -> str:
 
 
 def _short(crs: str | None) -> str:
-    return "none" if crs is None else crs if len(crs) < 60 else crs[:57] + "..."
+    """The name and the code of a CRS that is written as WKT; other texts as they are.
+
+    Example:
+        >>> _short('PROJCRS["WGS 84 / UTM zone 33N",BASEGEOGCRS["WGS 84"],ID["EPSG",32633]]')
+        'WGS 84 / UTM zone 33N (EPSG:32633)'
+    """
+    name = re.match(r'\w+\["([^"]+)"', crs or "")
+    code = re.search(r'ID\["(\w+)",\s*"?(\w+)"?\]\]$', crs or "")
+    if name is None:
+        return crs or "none"
+    return f"{name[1]} ({code[1]}:{code[2]})" if code else name[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,7 +33,7 @@ def examine() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.platform(),
         "packages": {name: _version(name) for name in _PACKAGES},
-        "gdal": getattr(getattr(registry.load("io", "geotiff"), "rasterio", None), "__gdal_version__", None),
+        "gdal": _gdal(),
         "devices": _devices(),
         "cpu": {"cores": _cores(), "bf16": _cpu_has_bf16()},
         "memory": _memory(),
@@ -47,6 +48,12 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _gdal() -> str | None:
+    registry.load("io", "geotiff")
+    # Asked of the module that the GeoTIFF reader has loaded: rasterio has one door, and this is not it.
+    return getattr(sys.modules.get("rasterio"), "__gdal_version__", None)
 
 
 def _cores() -> int:

@@ -114,7 +114,7 @@ def upscale(plan: Plan, settings: Settings, listener: Listener) -> Report:
             _stream(plan, source, settings, listener)
         finally:
             source.close()
-        checked = check_output(job.target, after)
+        checked = check_output(job.target, after, plan.before)
         listener.note(f"check ok: {job.target}: {checked}")
     finally:
         _remove_empty(made)
@@ -141,7 +141,7 @@ def _announce(plan: Plan, source: Source, listener: Listener) -> tuple[str, ...]
 def _stream(plan: Plan, source: Source, settings: Settings, listener: Listener) -> None:
     target = plan.job.target
     spec = promised(plan, plan.before, settings)
-    options = dict(settings.options)
+    options = {"COG": "YES", **settings.options} if settings.form == "cog" else settings.options
     sink = format_of(target).create_sink(target, spec, options)
     try:
         upscaler_for(plan.model, plan.fit, settings).run(source, sink, listener.progress)
