@@ -1,0 +1,1 @@
+"""The sample images and the simulation that makes them."""
