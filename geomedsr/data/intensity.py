@@ -97,9 +97,10 @@ def sample_boxes(shape: Shape, limit: int = _SAMPLE) -> Iterator[Box]:
         while np.prod(step) > 1 << 20 and step[axis] > 64:
             step[axis] = (step[axis] + 1) // 2
     boxes = list(Box.whole(shape).split(tuple(step)))
-    every = max(1, int(np.ceil(np.prod(shape, dtype=np.float64) / limit)))
-    # A stride that shares no factor with a row of boxes walks over all columns.
-    yield from boxes[every // 2 :: every]
+    share = max(1.0, float(np.prod(shape, dtype=np.float64)) / limit)
+    # One box of each run of `share` boxes; the golden ratio places it, so that no column is favoured.
+    places = [run + (run * 0.6180339887498949) % 1.0 for run in range(int(len(boxes) / share))] if share > 1 else []
+    yield from [boxes[int(place * share)] for place in places] or boxes
 
 
 def _sample(source: Source) -> Voxels:

@@ -1,81 +1,109 @@
-"""Training from files: the recipe's patterns become opened images, the loop does the rest."""
+"""Training from files: the recipe's patterns become opened images, split by file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from geomedsr.data.sampling import Subject, prepare
 from geomedsr.errors import OutputError, RecipeError
-from geomedsr.image import Source
-from geomedsr.io import format_of
-from geomedsr.recipe import Files, Recipe, read_recipe
-from geomedsr.run.channels import Selected, choose_channels, parse_bands
+from geomedsr.grid import Box
+from geomedsr.image import Image, Source
+from geomedsr.run.channels import Selected, parse_bands
 
-__all__ = ["matched", "train_recipe"]
+if TYPE_CHECKING:
+    from geomedsr.data.sampling import Subject
+    from geomedsr.model import Model
+    from geomedsr.recipe import Files, Recipe
+    from geomedsr.training.loop import Subjects
+
+__all__ = ["open_subjects", "train_files"]
+
+_KEPT_IN_MEMORY = 4 << 30
+"""Images are held in memory while all of them together have fewer bytes; beyond that they are read as needed."""
+
+Opener = Callable[[Path], Source]
 
 
-def train_recipe(
-    path: Path, data: Path, out: Path, changes: Mapping[str, str], *, resume: bool, device: str = "cpu", quiet: bool
-) -> Path:
-    """Trains what a recipe file describes on the images below `data`, and gives the model's folder.
+def train_files(
+    recipe: Recipe, data: Path, out: Path, *, resume: bool = False, device: str = "cpu", quiet: bool = False
+) -> Model:
+    """Trains by a recipe on the files below `data` and writes the model folder `out`.
 
     Raises:
-        RecipeError: the recipe cannot be, or its patterns match nothing.
-        OutputError: the output folder holds a model already.
+        RecipeError: a pattern matches nothing, or a file is in two parts of the split.
+        OutputError: `out` holds a model already, and this is no resumed run.
     """
-    from geomedsr.training.loop import Subjects, train
+    from geomedsr.training.loop import train
 
-    recipe = read_recipe(path, changes)
     if (out / "config.json").exists() and not resume:
-        raise OutputError(f"{out} holds a model already; pass --resume to go on with it, or choose another folder.")
-    if not out.resolve().parent.is_dir():
+        raise OutputError(f"{out} holds a model already; choose another folder, or remove it.")
+    if not out.parent.is_dir():
         raise OutputError(f"The folder {out.parent} does not exist; make it first, or choose another output.")
-    parts = matched(recipe, data)
-    opened = [[_subject(recipe, files, file, data) for files, file in part] for part in parts]
-    train(recipe, Subjects(*opened), out, resume=resume, device=device, quiet=quiet)
-    return out
+    return train(recipe, open_subjects(recipe, data), out, resume=resume, device=device, quiet=quiet)
 
 
-Part = list[tuple[Files, Path]]
-
-
-def matched(recipe: Recipe, data: Path) -> tuple[Part, Part, Part]:
-    """The files of the recipe's three parts.
+def open_subjects(recipe: Recipe, data: Path, opener: Opener | None = None) -> Subjects:
+    """The images of a recipe, opened, their intensity maps fitted.
 
     Raises:
-        RecipeError: a pattern matches nothing, or a file is in two parts.
+        RecipeError: a pattern matches nothing, or a file is in two parts of the split.
     """
-    split = recipe.data
-    parts = [_files(chosen, data) for chosen in (split.train, split.validate_, split.test)]
-    seen: set[Path] = set()
-    for part in parts:
-        paths = {path for _, path in part}
-        if paths & seen:
-            raise RecipeError(f"{min(paths & seen)} is in two parts of the split; a file is in one part only.")
-        seen |= paths
-    return parts[0], parts[1], parts[2]
+    from geomedsr.training.loop import Subjects
+
+    if not data.is_dir():
+        raise RecipeError(f"The data folder {data} does not exist.")
+    parts = {"train": recipe.data.train, "validate": recipe.data.validate_, "test": recipe.data.test}
+    found = {name: [pair for files in chosen for pair in _match(files, data)] for name, chosen in parts.items()}
+    _check_split({name: [path for path, _ in pairs] for name, pairs in found.items()})
+    room = _KEPT_IN_MEMORY
+    opened: dict[str, list[Subject]] = {}
+    for name, pairs in found.items():
+        opened[name] = []
+        for path, files in pairs:
+            subject, room = _open(path, files, recipe, opener or _open_image, room)
+            opened[name].append(subject)
+    return Subjects(opened["train"], opened["validate"], opened["test"])
 
 
-def _files(chosen: Sequence[Files], data: Path) -> Part:
-    part: dict[Path, Files] = {}
-    for files in chosen:
-        for pattern in files.files:
-            found = sorted(data.glob(pattern))
-            if not found:
-                raise RecipeError(f"No file below {data} matches {pattern}, which the recipe names.")
-            part.update((path, files) for path in found)
-    return [(files, path) for path, files in part.items()]
+def _match(files: Files, data: Path) -> Iterator[tuple[Path, Files]]:
+    for pattern in files.files:
+        if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
+            raise RecipeError(f"The pattern {pattern} leaves the data folder; give patterns below it.")
+        paths = sorted(data.glob(pattern))
+        if not paths:
+            raise RecipeError(f"No file below {data} matches {pattern}.")
+        yield from ((path, files) for path in paths)
 
 
-def _subject(recipe: Recipe, files: Files, path: Path, data: Path) -> Subject:
-    source = _select(recipe, files, path, format_of(path).open_source(path))
-    return prepare(str(path.relative_to(data)), source, recipe.task.ndim, recipe.intensity, files.axes)
+def _check_split(parts: dict[str, list[Path]]) -> None:
+    seen: dict[Path, str] = {}
+    for name, paths in parts.items():
+        for path in paths:
+            if path in seen:
+                raise RecipeError(f"{path} is in data.{seen[path]} and again in data.{name}; no image may be in two.")
+            seen[path] = name
 
 
-def _select(recipe: Recipe, files: Files, path: Path, source: Source) -> Source:
-    present = source.spec.channels
+def _open_image(path: Path) -> Source:
+    from geomedsr import io
+
+    return io.format_of(path).open_source(path)
+
+
+def _open(path: Path, files: Files, recipe: Recipe, opener: Opener, room: int) -> tuple[Subject, int]:
+    from geomedsr.data.sampling import prepare
+
+    source = opener(path)
     if files.bands is not None:
-        return Selected(source, parse_bands(",".join(map(str, files.bands)), present, path.name))
-    index, _ = choose_channels(recipe.name, recipe.channels, present, path.name)
-    return source if index is None else Selected(source, index)
+        bands = ",".join(str(band) for band in files.bands)
+        source = Selected(source, parse_bands(bands, source.spec.channels, path.name))
+    spec = source.spec
+    size = 4 * len(spec.channels) * Box.whole(spec.grid.shape).size
+    if size <= room:
+        room -= size
+        kept = Image(spec, source.read(Box.whole(spec.grid.shape)))
+        source.close()
+        source = kept
+    rule = recipe.intensity if files.digital is None else recipe.intensity.model_copy(update={"digital": files.digital})
+    return prepare(path.name, source, recipe.task.ndim, rule, files.axes), room

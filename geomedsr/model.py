@@ -1,0 +1,217 @@
+"""A model is a folder: `config.json`, `model.safetensors`, `README.md`. Only safetensors are read; no pickle ever is.
+
+`config.json` holds the recipe, so that inference asks nobody for what training knew, and the network's weights are
+checked against it: names, shapes, finiteness, and the SHA-256 of the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from geomedsr import registry
+from geomedsr.data.intensity import IntensityRule
+from geomedsr.errors import GeomedsrError, ModelError
+from geomedsr.grid import Factor
+from geomedsr.networks._network import Network
+from geomedsr.networks.interpolate import KERNELS, Interpolate
+from geomedsr.recipe import Recipe, built
+from geomedsr.task import Task
+
+__all__ = ["BASELINES", "Model", "baseline", "build_network", "check_weights"]
+
+BASELINES = tuple(KERNELS)
+"""The interpolations: models without weights, for any factor, axes and channels."""
+
+FORMAT = 1
+_LARGEST_WEIGHTS = 4 << 30
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network and all that is known of it. A baseline has no recipe."""
+
+    name: str
+    network: Network
+    recipe: Recipe | None = None
+    scores: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+
+    @property
+    def task(self) -> Task:
+        """Axes, channels and factor."""
+        return self.network.task
+
+    @property
+    def intensity(self) -> IntensityRule:
+        """How an image's values become the network's."""
+        return self.recipe.intensity if self.recipe else IntensityRule()
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """The channels that the network takes, in its order (empty for a baseline: any)."""
+        return self.recipe.channels if self.recipe else ()
+
+    @property
+    def modality(self) -> str:
+        """What kind of image it is for: mri, ct, optical or any."""
+        return self.recipe.modality if self.recipe else "any"
+
+    @property
+    def spacing(self) -> tuple[float, float] | None:
+        """The smallest and largest input spacing it was trained for, in `units`."""
+        return self.recipe.scope.spacing if self.recipe else None
+
+    @property
+    def units(self) -> str:
+        """The units of `spacing`."""
+        return self.recipe.scope.units if self.recipe else ""
+
+    @property
+    def values(self) -> tuple[float, float] | None:
+        """The smallest and largest physical value it was trained for."""
+        return self.recipe.scope.values if self.recipe else None
+
+    @property
+    def licence(self) -> str:
+        """The licence of the weights."""
+        return self.recipe.licence if self.recipe else "Apache-2.0"
+
+    @property
+    def about(self) -> str:
+        """One sentence on what it is."""
+        return self.recipe.about if self.recipe else f"{self.name} interpolation, the baseline"
+
+    @property
+    def parameters(self) -> int:
+        """How many weights it has."""
+        return self.network.parameter_count
+
+    def save(self, folder: Path, card: str) -> None:
+        """Writes the folder; each file appears complete."""
+        assert self.recipe is not None
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = save_tensors({k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()})
+        config = {
+            "geomedsr": FORMAT,
+            "name": self.name,
+            "sha256": hashlib.sha256(weights).hexdigest(),
+            "parameters": self.parameters,
+            "network": {"name": self.recipe.network.name, **self.network.settings},
+            "recipe": self.recipe.to_json(),
+            "scores": self.scores,
+            "training": self.training,
+        }
+        _put(folder / "model.safetensors", weights)
+        _put(folder / "README.md", card.encode())
+        _put(folder / "config.json", (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> Model:
+        """The model in a folder.
+
+        Raises:
+            ModelError: a file is missing, broken, or does not belong to the others.
+        """
+        config = _config(folder)
+        try:
+            recipe = Recipe.from_values(config["recipe"], f"{folder / 'config.json'}, recipe")
+            network = build_network(recipe, config["network"])
+            scores, training, name = dict(config["scores"]), dict(config["training"]), str(config["name"])
+        except (KeyError, TypeError, ValueError, GeomedsrError) as error:
+            raise ModelError(f"The model {folder} has a config.json that is not understood: {error}.") from error
+        raw = _weights(folder, str(config.get("sha256", "")))
+        network.load_state_dict(check_weights(raw, network, folder / "model.safetensors"))
+        return cls(name, network.eval(), recipe, scores, training, config["sha256"])
+
+
+def baseline(name: str, ndim: int, factor: Factor) -> Model:
+    """An interpolation as a model: nearest, linear, cubic or lanczos."""
+    return Model(name, Interpolate(Task(ndim, 1, factor), name).eval())
+
+
+def build_network(recipe: Recipe, part: dict[str, Any] | None = None) -> Network:
+    """The recipe's network with its first weights; `part` stands for the recipe's own network settings.
+
+    Raises:
+        RecipeError: there is no such network, or it takes no such setting.
+    """
+    chosen = recipe.network if part is None else type(recipe.network).model_validate(part)
+
+    def make(**settings: Any) -> Network:  # noqa: ANN401 - JSON values
+        network: Network = registry.load("networks", chosen.name).build(recipe.task, **settings)
+        return network
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        network: Network = built("network", chosen, make)
+    return network
+
+
+def check_weights(raw: dict[str, Tensor], network: Network, path: Path) -> dict[str, Tensor]:
+    """The weights, when they are this network's: same names, same shapes, every number finite.
+
+    Raises:
+        ModelError: they are not; the message names the first difference.
+    """
+    expected = network.state_dict()
+    if raw.keys() != expected.keys():
+        first = sorted(raw.keys() ^ expected.keys())[0]
+        side = "lacks" if first in expected else "has an unknown"
+        raise ModelError(f"{path} does not hold this network's weights: it {side} {first}.")
+    for name, tensor in raw.items():
+        if tensor.shape != expected[name].shape:
+            found, asked = tuple(tensor.shape), tuple(expected[name].shape)
+            raise ModelError(f"{path} does not hold this network's weights: {name} is {found}, not {asked}.")
+        if not bool(tensor.isfinite().all()):
+            raise ModelError(f"{path} has weights that are not finite, in {name}; it is of no use.")
+    return raw
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{folder} is no model: it has no config.json.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read: {error}.") from error
+    if not isinstance(config, dict) or config.get("geomedsr") != FORMAT:
+        raise ModelError(f"{path} is no geomedsr model of format {FORMAT}; make it again with this version.")
+    return config
+
+
+def _weights(folder: Path, sha256: str) -> dict[str, Tensor]:
+    path = folder / "model.safetensors"
+    try:
+        if path.stat().st_size > _LARGEST_WEIGHTS:
+            raise ModelError(f"{path} has {path.stat().st_size} bytes; a model has at most {_LARGEST_WEIGHTS}.")
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
+    if hashlib.sha256(raw).hexdigest() != sha256:
+        raise ModelError(f"{path} is not the file that config.json was written for: its SHA-256 differs.")
+    try:
+        return dict(load_tensors(raw))
+    except SafetensorError as error:
+        raise ModelError(f"{path} is no safetensors file: {error}.") from error
+
+
+def _put(path: Path, data: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "wb") as handle:
+        handle.write(data)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(partial, path)

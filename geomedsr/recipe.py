@@ -1,0 +1,255 @@
+"""A run is a value: a `Recipe` says what is trained, on what, and how. YAML in, JSON out.
+
+A misspelt key, a wrong type or an impossible value is one sentence that names the key, before anything starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from geomedsr.data.intensity import IntensityRule
+from geomedsr.errors import GeomedsrError, RecipeError
+from geomedsr.grid import Factor, Shape
+from geomedsr.task import Task
+
+__all__ = ["Data", "Files", "LossPart", "Optimizer", "Part", "Recipe", "Sampling", "Schedule", "Scope", "read_recipe"]
+
+Positive = Field(gt=0)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Part(BaseModel):
+    """A plugin by name; every other key is a setting of its own."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the plugin is built with."""
+        return dict(self.model_extra or {})
+
+
+class LossPart(Part):
+    """A loss and its share in the sum."""
+
+    weight: float = Field(default=1.0, gt=0)
+
+
+class Files(_Section):
+    """Some files, and what of them is used.
+
+    `files` are glob patterns below the data folder; `bands` names or numbers (from 1) of channels; `axes` the two
+    axes that a network of two axes works on in a volume; `digital` stands for the intensity's own where a producer
+    scaled differently.
+    """
+
+    files: tuple[str, ...] = Field(min_length=1)
+    bands: tuple[str | int, ...] | None = None
+    axes: tuple[int, int] | None = None
+    digital: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_pattern(cls, value: Any) -> Any:  # noqa: ANN401 - whatever the YAML holds
+        if isinstance(value, str):
+            return {"files": (value,)}
+        if isinstance(value, Mapping) and isinstance(value.get("files"), str):
+            return {**value, "files": (value["files"],)}
+        return value
+
+
+class Data(_Section):
+    """Which files train, which choose the best weights, which judge. No file may be in two of them."""
+
+    train: tuple[Files, ...] = Field(min_length=1)
+    validate_: tuple[Files, ...] = Field(default=(), alias="validate")
+    test: tuple[Files, ...] = ()
+
+
+class Sampling(_Section):
+    """How patches are drawn: `patch` fine voxels on each axis, `batch` at once, none flatter than `contrast`.
+
+    `contrast` is a standard deviation in the network's units. `gain` is the largest relative change of brightness.
+    """
+
+    patch: Shape
+    batch: int = Field(default=16, gt=0)
+    contrast: float = Field(default=0.01, ge=0)
+    margin: int = Field(default=32, ge=0)
+    flips: bool = True
+    turns: bool = True
+    gain: float = Field(default=0.0, ge=0, lt=1)
+
+
+class Optimizer(_Section):
+    """Adam with decoupled weight decay, and how far a gradient may reach."""
+
+    name: Literal["adam", "adamw", "sgd"] = "adamw"
+    rate: float = Field(default=5e-4, gt=0)
+    decay: float = Field(default=0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip: float = Field(default=1.0, gt=0)
+
+
+class Schedule(_Section):
+    """How many steps, and the learning rate over them: a linear warm-up, then constant or a cosine to `final`."""
+
+    steps: int = Field(gt=0)
+    warmup: int = Field(default=100, ge=0)
+    shape: Literal["cosine", "constant"] = "cosine"
+    final: float = Field(default=0.01, ge=0, le=1)
+    validate_every: int = Field(default=500, gt=0)
+    checkpoint_every: int = Field(default=500, gt=0)
+
+
+class Scope(_Section):
+    """What the model may be used for: a spacing (on the axes it works on) and physical values, low to high."""
+
+    spacing: tuple[float, float] | None = None
+    units: str = ""
+    values: tuple[float, float] | None = None
+    note: str = ""
+
+
+class Recipe(_Section):
+    """All of a training: what, on which data, with which degradation, network and losses."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    about: str = ""
+    licence: str = ""
+    attribution: str = ""
+    modality: Literal["mri", "ct", "optical", "any"] = "any"
+    channels: tuple[str, ...] = ("image",)
+    factor: Factor
+    data: Data
+    intensity: IntensityRule = IntensityRule()
+    degradation: Part
+    network: Part
+    losses: tuple[LossPart, ...] = Field(min_length=1)
+    sampling: Sampling
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule
+    ema: float = Field(default=0.999, ge=0, lt=1)
+    precision: Literal["float32", "bf16"] = "float32"
+    seed: int = Field(default=0, ge=0)
+    scope: Scope = Scope()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Recipe:
+        if not 2 <= len(self.factor) <= 3 or min(self.factor) < 1 or max(self.factor) < 2:
+            raise ValueError(f"factor: 2 or 3 whole numbers, one of them at least 2, not {list(self.factor)}")
+        if len(self.sampling.patch) != len(self.factor):
+            raise ValueError(f"sampling.patch: {len(self.factor)} numbers, as factor has, not {self.sampling.patch}")
+        if any(n % f or n < f for n, f in zip(self.sampling.patch, self.factor, strict=True)):
+            raise ValueError(f"sampling.patch: {list(self.sampling.patch)} is not divisible by {list(self.factor)}")
+        return self
+
+    @property
+    def task(self) -> Task:
+        """What the network is asked to do."""
+        return Task(len(self.factor), len(self.channels), self.factor)
+
+    @classmethod
+    def from_yaml(cls, text: str, origin: str, changes: Mapping[str, str] | None = None) -> Recipe:
+        """The recipe in a YAML text, with some keys changed (`{"schedule.steps": "100"}`).
+
+        Raises:
+            RecipeError: it is no recipe; the message names `origin` and the keys.
+        """
+        try:
+            values = yaml.load(text, _Strict)  # noqa: S506 - a SafeLoader
+            for key, value in (changes or {}).items():
+                _set(values, key, yaml.load(value, _Strict))  # noqa: S506 - a SafeLoader
+        except (yaml.YAMLError, RecursionError) as error:
+            raise RecipeError(f"{origin} is no YAML: {' '.join(str(error).split())}.") from error
+        return cls.from_values(values, origin)
+
+    @classmethod
+    def from_values(cls, values: object, origin: str) -> Recipe:
+        """The recipe of plain values, as JSON or YAML gives them.
+
+        Raises:
+            RecipeError: it is no recipe; the message names `origin` and the keys.
+        """
+        if not isinstance(values, dict):
+            raise RecipeError(f"{origin} is no recipe: it holds no keys.")
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise RecipeError(f"{origin}: {_sentence(error)}") from error
+
+    def to_json(self) -> dict[str, Any]:
+        """The recipe as plain JSON values; `from_values` reads them."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def read_recipe(path: Path, changes: Mapping[str, str] | None = None) -> Recipe:
+    """The recipe in a YAML file.
+
+    Raises:
+        RecipeError: there is no such file, or it is no recipe.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"The recipe {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+    return Recipe.from_yaml(text, str(path), changes)
+
+
+class _Strict(yaml.SafeLoader):
+    """YAML's safe loader, which refuses a key given twice and references (a few lines of them fill any memory)."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has a reference (*), which a recipe may not have")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.YAMLError(f"the key '{twice}' is given twice{node.start_mark}")
+        return super().construct_mapping(node, deep)
+
+
+def _set(values: object, key: str, value: object) -> None:
+    *way, last = key.split(".")
+    for step in way:
+        # A section that the recipe leaves to its defaults may be begun here; one that does not exist is refused later.
+        values = values.setdefault(step, {}) if isinstance(values, dict) else None
+    if not isinstance(values, dict):
+        raise RecipeError(f"--set {key}: {'.'.join(way)} is no section with keys.")
+    values[last] = value
+
+
+def _sentence(error: ValidationError) -> str:
+    parts = []
+    for problem in error.errors():
+        where = ".".join(str(step) for step in problem["loc"])
+        said = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            said = "no such key"
+        parts.append(f"{where}: {said}" if where else said)
+    return "; ".join(parts) + "."
+
+
+def built(kind: str, part: Part, make: Any) -> Any:  # noqa: ANN401 - any plugin
+    """What `make(**settings)` gives, with a wrong setting told as a mistake in the recipe.
+
+    Raises:
+        RecipeError: the plugin takes no such setting, or no such value.
+    """
+    try:
+        return make(**part.settings)
+    except (TypeError, ValueError, GeomedsrError) as error:
+        raise RecipeError(f"{kind} {part.name}: {error}.".replace("..", ".")) from error

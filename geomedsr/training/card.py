@@ -1,0 +1,123 @@
+"""The card of a model: what it is for, what it was trained on, how it scored, what it must not be used for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from geomedsr.model import Model
+from geomedsr.recipe import Files, Recipe
+
+__all__ = ["card"]
+
+
+def card(model: Model) -> str:
+    """The card in Markdown, with the header that model hubs read."""
+    recipe = model.recipe
+    assert recipe is not None
+    sections = [
+        _header(recipe),
+        f"# {model.name}\n\n{recipe.about}",
+        _use(model, recipe),
+        _limits(recipe),
+        _scores(model.scores),
+        _data(recipe),
+        _training(model, recipe),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _header(recipe: Recipe) -> str:
+    tags = f"tags: [super-resolution, {recipe.modality}]"
+    return f"---\nlicense: {recipe.licence or 'other'}\nlibrary_name: geomedsr\n{tags}\n---"
+
+
+def _use(model: Model, recipe: Recipe) -> str:
+    scope = recipe.scope
+    rows = [
+        ("Factor", " x ".join(map(str, recipe.factor))),
+        ("Channels", ", ".join(recipe.channels)),
+        ("Input spacing", _span(scope.spacing, scope.units)),
+        ("Input values", _span(scope.values, "")),
+        ("Intensities", ", ".join(f"{k} {v}" for k, v in recipe.intensity.model_dump().items())),
+        ("Network", f"{recipe.network.name}, {model.parameters:,} parameters, reach {model.network.reach}"),
+        ("Licence", recipe.licence),
+    ]
+    return "## Use\n\n" + _table(("", ""), rows)
+
+
+def _scores(scores: dict[str, Any]) -> str:
+    if not scores:
+        return "## Scores\n\nNone: the recipe names no image to judge on."
+    rows = [
+        (
+            one["name"],
+            f"{one['psnr']:.2f}",
+            f"{one['psnr_cubic']:.2f}",
+            f"{one['psnr'] - one['psnr_cubic']:+.2f}",
+            f"{one['ssim']:.4f}",
+            f"{one['ssim_cubic']:.4f}",
+        )
+        for one in scores["each"]
+    ]
+    rows.append(
+        (
+            "**mean (standard deviation)**",
+            f"{scores['psnr']:.2f} ({scores['psnr_std']:.2f})",
+            f"{scores['psnr_cubic']:.2f} ({scores['psnr_cubic_std']:.2f})",
+            f"{scores['gain']:+.2f} ({scores['gain_std']:.2f})",
+            f"{scores['ssim']:.4f} ({scores['ssim_std']:.4f})",
+            f"{scores['ssim_cubic']:.4f} ({scores['ssim_cubic_std']:.4f})",
+        )
+    )
+    head = ("image", "PSNR / dB", "cubic / dB", "gain / dB", "SSIM", "cubic SSIM")
+    text = (
+        f"On the {scores['on']} images, which training never saw, degraded as below; the data range is that of each "
+        "fine image, largest minus smallest value."
+    )
+    return f"## Scores\n\n{text}\n\n{_table(head, rows)}"
+
+
+def _data(recipe: Recipe) -> str:
+    parts = (("train", recipe.data.train), ("validate", recipe.data.validate_), ("test", recipe.data.test))
+    rows = [(name, "; ".join(_files(files) for files in chosen) or "-") for name, chosen in parts]
+    text = "## Data\n\n" + _table(("part", "files"), rows)
+    return f"{text}\n\n{recipe.attribution}" if recipe.attribution else text
+
+
+def _files(files: Files) -> str:
+    bands = f" (bands {', '.join(map(str, files.bands))})" if files.bands else ""
+    return ", ".join(f"`{pattern}`" for pattern in files.files) + bands
+
+
+def _training(model: Model, recipe: Recipe) -> str:
+    done = model.training
+    settings = ", ".join(f"{k} {v}" for k, v in recipe.degradation.settings.items())
+    losses = " + ".join(f"{loss.weight:g} {loss.name}" for loss in recipe.losses)
+    patch = " x ".join(map(str, recipe.sampling.patch))
+    return (
+        f"## Training\n\nThe fine images were made coarse by `{recipe.degradation.name}` "
+        f"({settings or 'its defaults'}). {done['steps']} steps of {recipe.sampling.batch} patches of {patch} fine "
+        f"voxels, {losses}, {recipe.optimizer.name} at {recipe.optimizer.rate:g}, average of the weights "
+        f"{recipe.ema:g}, {recipe.precision}, seed {recipe.seed}; the weights are those of step {done['chosen_step']}. "
+        f"{done['minutes']:.0f} minutes on {done['threads']} CPU threads with torch {done['torch']}. "
+        "The whole recipe stands in `config.json`."
+    )
+
+
+def _limits(recipe: Recipe) -> str:
+    text = (
+        "## What it must not be used for\n\nNo diagnosis or measurement may rest on detail that only the result "
+        "shows: what is finer than the input is a prediction. Images outside the range above, or coarse for another "
+        "reason than the degradation below, may come out worse than by interpolation."
+    )
+    return f"{text} {recipe.scope.note}" if recipe.scope.note else text
+
+
+def _span(span: tuple[float, float] | None, units: str) -> str:
+    return f"{span[0]:g} to {span[1]:g} {units}".rstrip() if span else "any"
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

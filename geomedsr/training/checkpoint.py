@@ -1,0 +1,92 @@
+"""Where a training stands, in safetensors and JSON: enough to go on to the same bits."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from geomedsr.errors import RecipeError
+
+__all__ = ["Progress", "restore", "save"]
+
+_FILE = "checkpoint.safetensors"
+
+
+@dataclass
+class Progress:
+    """What is counted: steps done, the best validation score and its step."""
+
+    step: int = 0
+    best: float = float("-inf")
+    best_step: int = 0
+
+
+def save(folder: Path, progress: Progress, recipe: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Writes a checkpoint; the one before it stays until the new one is complete.
+
+    `parts` are state dicts (network, average, optimizer), nested as torch nests them.
+    """
+    tensors: dict[str, Tensor] = {}
+    shapes = {name: _flatten(name, state, tensors) for name, state in parts.items()}
+    meta = {"progress": vars(progress), "recipe": recipe, "parts": shapes}
+    partial = folder / f"{_FILE}.partial"
+    save_file(tensors, partial, metadata={"geomedsr": json.dumps(meta)})
+    with open(partial, "rb") as handle:
+        os.fsync(handle.fileno())
+    os.replace(partial, folder / _FILE)
+
+
+def restore(folder: Path, recipe: Mapping[str, Any]) -> tuple[Progress, dict[str, Any]] | None:
+    """What `save` wrote last, or None where there is nothing.
+
+    Raises:
+        RecipeError: the checkpoint is broken, or of another recipe; the message names the keys that differ.
+    """
+    path = folder / _FILE
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as handle:
+            meta = json.loads(handle.metadata()["geomedsr"])
+        tensors = load_file(path)
+        stored, progress = meta["recipe"], Progress(**meta["progress"])
+        parts = {name: _unflatten(shape, tensors) for name, shape in meta["parts"].items()}
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise RecipeError(
+            f"The checkpoint {path} is broken ({error}); remove it, or train without --resume."
+        ) from error
+    if stored != recipe:
+        keys = ", ".join(sorted(key for key in {*stored, *recipe} if stored.get(key) != recipe.get(key)))
+        raise RecipeError(f"The checkpoint {path} is of another recipe: {keys} differ; train into another folder.")
+    return progress, parts
+
+
+def _flatten(name: str, value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401 - JSON values
+    """The value with each tensor replaced by its name in `tensors`."""
+    if isinstance(value, Tensor):
+        # A copy: two names for one storage (a shared step counter, say) cannot be stored otherwise.
+        tensors[name] = value.detach().cpu().clone().contiguous()
+        return {"tensor": name}
+    if isinstance(value, Mapping):
+        return {"map": [[key, _flatten(f"{name}.{key}", item, tensors)] for key, item in value.items()]}
+    if isinstance(value, list | tuple):
+        return {"list": [_flatten(f"{name}.{i}", item, tensors) for i, item in enumerate(value)]}
+    return {"value": value}
+
+
+def _unflatten(shape: dict[str, Any], tensors: Mapping[str, Tensor]) -> Any:  # noqa: ANN401 - what was flattened
+    if "tensor" in shape:
+        return tensors[shape["tensor"]]
+    if "map" in shape:
+        return {key: _unflatten(item, tensors) for key, item in shape["map"]}
+    if "list" in shape:
+        return [_unflatten(item, tensors) for item in shape["list"]]
+    return shape["value"]

@@ -1,0 +1,120 @@
+"""Scores on images that training never sees, always beside cubic interpolation of the same coarse image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from geomedsr.data.sampling import Subject
+from geomedsr.degradations._degradation import Degradation
+from geomedsr.grid import Shape
+from geomedsr.image import Voxels
+from geomedsr.metrics import psnr, ssim
+from geomedsr.networks._network import Network
+from geomedsr.networks.interpolate import upsample
+
+__all__ = ["Score", "mean", "score"]
+
+_LARGEST = 1024
+"""Planes larger than this are scored on their middle: it bounds memory and time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How one image came out, and how cubic interpolation of the same coarse image did.
+
+    The data range of both metrics is that of the fine image: largest minus smallest value.
+    """
+
+    name: str
+    psnr: float
+    ssim: float
+    psnr_cubic: float
+    ssim_cubic: float
+
+    @property
+    def gain(self) -> float:
+        """How many dB over cubic."""
+        return self.psnr - self.psnr_cubic
+
+
+def mean(scores: Sequence[Score]) -> dict[str, float]:
+    """Means and standard deviations over images."""
+    table: dict[str, float] = {"images": len(scores)}
+    for key in ("psnr", "ssim", "psnr_cubic", "ssim_cubic", "gain"):
+        values = [float(getattr(s, key)) for s in scores]
+        table[key] = float(np.mean(values))
+        table[f"{key}_std"] = float(np.std(values))
+    return table
+
+
+@torch.no_grad()
+def score(
+    network: Network,
+    subjects: Sequence[Subject],
+    degradation: Degradation,
+    planes: int,
+    seed: int,
+    *,
+    bf16: bool = False,
+) -> list[Score]:
+    """One score for each image: `planes` slices of a volume, evenly spread over it; the whole of a plain image."""
+    was_training = network.training
+    network.eval()
+    found = [_score(network, subject, degradation, planes, seed, bf16) for subject in subjects]
+    network.train(was_training)
+    return found
+
+
+def _score(network: Network, subject: Subject, degradation: Degradation, planes: int, seed: int, bf16: bool) -> Score:
+    device = next(network.parameters()).device
+    noise = torch.Generator().manual_seed(seed)
+    factor = network.task.factor
+    hrs, srs, cubics = [], [], []
+    for hr in _planes(subject, factor, planes):
+        fine = torch.from_numpy(hr)[None]
+        coarse = degradation(torch.nan_to_num(fine), factor, noise)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            sr = network(coarse.to(device)).float().cpu()
+        hrs.append(hr)
+        srs.append(np.where(np.isnan(hr), np.nan, sr[0].numpy()).astype(np.float32))
+        cubics.append(upsample(coarse, "cubic", factor)[0].numpy())
+    return _compare(subject.name, hrs, srs, cubics)
+
+
+def _compare(name: str, hrs: list[Voxels], srs: list[Voxels], cubics: list[Voxels]) -> Score:
+    span = float(max(np.nanmax(h) for h in hrs) - min(np.nanmin(h) for h in hrs))
+    hr, sr, cubic = (np.concatenate([p.reshape(p.shape[0], -1) for p in ps], axis=1) for ps in (hrs, srs, cubics))
+
+    def similarity(ps: list[Voxels]) -> float:
+        return float(np.mean([ssim(p, h, span) for p, h in zip(ps, hrs, strict=True)]))
+
+    return Score(name, psnr(sr, hr, span), similarity(srs), psnr(cubic, hr, span), similarity(cubics))
+
+
+def _planes(subject: Subject, factor: Shape, count: int) -> Iterator[Voxels]:
+    """Evenly spread planes, cut to a multiple of the factor and to their middle where they are very large.
+
+    Planes that are all but empty (the air above a head) are left out: they would flatter every method.
+    """
+    start, stop = [], []
+    for n, f in zip(subject.shape, factor, strict=True):
+        length = min(n, _LARGEST) // f * f
+        start.append((n - length) // 2 // f * f)
+        stop.append(start[-1] + length)
+    total = math.prod(subject.planes)
+    indices = (
+        np.unique(np.linspace(0, total - 1, min(count, total) + 2).round().astype(int)[1:-1]) if total > 1 else [0]
+    )
+    read = [
+        subject.read(tuple(start), tuple(stop), tuple(int(i) for i in np.unravel_index(int(index), subject.planes)))
+        if subject.planes
+        else subject.read(tuple(start), tuple(stop), ())
+        for index in indices
+    ]
+    busy = [float(np.nanstd(plane)) for plane in read]
+    yield from (plane for plane, spread in zip(read, busy, strict=True) if spread > 0.05 * max(busy))
