@@ -87,6 +87,11 @@ class Source(Protocol):
 class Sink(Protocol):
     """An image that is written in boxes, each voxel once, in any order."""
 
+    @property
+    def spec(self) -> ImageSpec:
+        """What is written; its `chunks` are the blocks that boxes should align to."""
+        ...
+
     def write(self, box: Box, voxels: Voxels) -> None:
         """Takes the voxels of a box: (C, *box.shape)."""
         ...
