@@ -159,6 +159,12 @@ def test_a_hard_link_to_the_input_is_no_output(tmp_path: Path) -> None:
         check_target(Job(path, tmp_path / "b.nii"), [], replace=True)
 
 
+def test_half_a_pair_is_an_existing_output(tmp_path: Path) -> None:
+    touch(tmp_path / "b.img")
+    with pytest.raises(OutputError, match=r"b\.img exists already"):
+        check_target(Job(touch(tmp_path / "a.nii"), tmp_path / "b.hdr"), [], replace=False)
+
+
 def test_a_folder_that_is_no_archive_is_not_replaced(tmp_path: Path) -> None:
     touch(tmp_path / "mine.zarr" / "thesis.tex")
     with pytest.raises(OutputError, match="not replaced"):

@@ -104,10 +104,17 @@ def check_target(job: Job, sources: Sequence[Path], *, replace: bool) -> None:
     for source in (job.source, *sources):
         if _overlap(source, job.target):
             raise OutputError(f"The output {job.target} is the input {source}; choose another output.")
-    if os.path.lexists(job.target) and not replace:
-        raise OutputError(f"{job.target} exists already; pass --overwrite to replace it or --skip-existing to keep it.")
+    taken = next((path for path in _halves(job.target) if os.path.lexists(path)), None)
+    if taken is not None and not replace:
+        raise OutputError(f"{taken} exists already; pass --overwrite to replace it or --skip-existing to keep it.")
     if job.target.is_dir() and suffix_of(job.target) is not None and not _is_archive(job.target):
         raise OutputError(f"{job.target} is a folder that no image is in; it is not replaced.")
+
+
+def _halves(target: Path) -> list[Path]:
+    """The files that an output consists of: two for a `.hdr` and `.img` pair."""
+    pair = target.suffix.lower() in (".hdr", ".img")
+    return [target.with_suffix(".hdr"), target.with_suffix(".img")] if pair else [target]
 
 
 def _is_archive(folder: Path) -> bool:
