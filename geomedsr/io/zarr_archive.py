@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import lzma
 import math
-import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -17,11 +16,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numcodecs
 import numpy as np
 import zarr
-import zarr.abc.codec
-import zarr.codecs
 from numpy.typing import NDArray
 
 from geomedsr.errors import GridError, InputError, OutputError
@@ -29,6 +25,7 @@ from geomedsr.grid import Box, Shape
 from geomedsr.image import ImageSpec, Voxels
 from geomedsr.io._saturation import invalid_code, saturated, stored
 from geomedsr.io._staging import Staging, write_errors
+from geomedsr.io._zarr_codecs import compressor, guarded
 from geomedsr.io._zarr_layout import NOTE, Layout, fill_attribute, layout_of, looks_like_image, note, number
 from geomedsr.io._zarr_node import Node, arrays_below, read_node
 from geomedsr.io._zarr_storage import Storage
@@ -158,8 +155,7 @@ class ZarrSource:
 
     def _opened(self) -> zarr.Array[Any]:
         if self._array is None:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about codecs that no specification has yet
+            with guarded():
                 self._array = zarr.open_array(str(self._path), mode="r", zarr_format=self._node.zarr_format)  # type: ignore[arg-type]
         return self._array
 
@@ -262,7 +258,7 @@ def _created(path: Path, spec: ImageSpec, storage: Storage, lead: Shape, before:
         dtype=spec.dtype,
         chunks=(*ones, *storage.chunks),
         shards=(*ones, *storage.shards) if storage.shards is not None else None,
-        compressors=_compressor(storage),
+        compressors=compressor(storage.compressor, storage.zarr_format),
         filters=None,
         fill_value=_fill_value(spec, before),
         zarr_format=storage.zarr_format,  # type: ignore[arg-type]
@@ -295,19 +291,3 @@ def _fill_value(spec: ImageSpec, before: Remembered | None) -> Any:  # noqa: ANN
     if value is None and before is not None and before.dtype == spec.dtype:
         value = before.fill_value
     return saturated(np.array(np.nan if value is None else value), spec.dtype)[()]
-
-
-def _compressor(storage: Storage) -> numcodecs.abc.Codec | zarr.abc.codec.BytesBytesCodec | None:
-    if storage.compressor == "none":
-        return None
-    if storage.zarr_format == 2:
-        return {
-            "blosc": numcodecs.Blosc(cname="lz4", clevel=5, shuffle=numcodecs.Blosc.BITSHUFFLE),
-            "zstd": numcodecs.Zstd(level=3),
-            "gzip": numcodecs.GZip(level=5),
-        }[storage.compressor]
-    return {
-        "blosc": zarr.codecs.BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"),
-        "zstd": zarr.codecs.ZstdCodec(level=3),
-        "gzip": zarr.codecs.GzipCodec(level=5),
-    }[storage.compressor]

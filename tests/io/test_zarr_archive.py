@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numcodecs
 import numpy as np
 import pytest
 import zarr
@@ -502,12 +503,44 @@ def test_broken_json_is_refused(tmp_path: Path, text: str) -> None:
         open_source(path)
 
 
-@pytest.mark.parametrize("length", [0, 10, 40])
-@pytest.mark.parametrize("more", [{}, {"shards": (16, 16)}, {"zarr_format": 2}, {"compressors": None}])
-def test_a_truncated_object_is_refused(tmp_path: Path, length: int, more: dict[str, Any]) -> None:
-    path = array(tmp_path / "a.zarr", ramp(16, 16), chunks=(8, 8), **more)
+BLOSC = zarr.codecs.BloscCodec(cname="lz4")
+BLOSC_2 = numcodecs.Blosc(cname="lz4")
+
+
+@pytest.mark.parametrize("length", [0, 10, 40, 200, 270])
+@pytest.mark.parametrize("noisy", [False, True])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"shards": (16, 16)},
+        {"compressors": BLOSC},
+        {"shards": (16, 16), "compressors": BLOSC},
+        {"zarr_format": 2},
+        {"zarr_format": 2, "compressors": BLOSC_2},
+        {"compressors": None},
+    ],
+)
+def test_a_truncated_object_is_refused(tmp_path: Path, length: int, noisy: bool, more: dict[str, Any]) -> None:
+    """Noise is what blosc holds as it is, and would copy from beyond the end of what there is."""
+    data = np.random.default_rng(0).integers(0, 2**32, (16, 16), "uint32") if noisy else ramp(16, 16)
+    path = array(tmp_path / "a.zarr", data, chunks=(8, 8), **more)
     objects = [file for file in path.rglob("*") if file.is_file() and not file.name.startswith((".", "zarr"))]
-    objects[0].write_bytes(objects[0].read_bytes()[:length])
+    whole_object = objects[0].read_bytes()
+    objects[0].write_bytes(whole_object[: min(length, len(whole_object) - 1)])
+    with pytest.raises(InputError, match="is broken in"):
+        whole(open_source(path))
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_blosc_header_that_lies_is_refused(tmp_path: Path, zarr_format: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 2**32, (16, 16), "uint32")
+    compressors = BLOSC if zarr_format == 3 else BLOSC_2
+    path = array(tmp_path / "a.zarr", noise, chunks=(16, 16), compressors=compressors, zarr_format=zarr_format)
+    chunk = path / "c" / "0" / "0" if zarr_format == 3 else path / "0.0"
+    data = bytearray(chunk.read_bytes())
+    data[4:8] = (1 << 20).to_bytes(4, "little")
+    chunk.write_bytes(data)
     with pytest.raises(InputError, match="is broken in"):
         whole(open_source(path))
 
