@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from mmap import mmap
@@ -67,9 +66,8 @@ class Layout:
         return np.ndarray(shape, self.dtype, buffer, self.offset, order="F")
 
     def touched(self, box: Box) -> int:
-        """About how many bytes of the file's pages a box lies on."""
-        run = self.components * box.shape[0] * self.dtype.itemsize
-        return math.prod(box.shape[1:]) * self.frames * (run + 4096)
+        """At most how many bytes a box brings into memory: the system maps far more than it is asked for."""
+        return box.shape[2] * self.slab_bytes * self.frames
 
     def decoded(self, stored: NDArray[Any], box: Box) -> Voxels:
         """The physical voxels of a box: (frames * components, *box.shape)."""
