@@ -17,7 +17,17 @@ from rasterio.transform import Affine
 
 from geomedsr.grid import Factor, Grid
 
-__all__ = ["Band", "ControlPoint", "Passport", "affine_of", "grid_of", "passport_of", "rescaled_gcps", "rescaled_rpcs"]
+__all__ = [
+    "Band",
+    "ControlPoint",
+    "Passport",
+    "Tags",
+    "affine_of",
+    "grid_of",
+    "passport_of",
+    "rescaled_gcps",
+    "rescaled_rpcs",
+]
 
 Tags = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
 """Each namespace ("" is the default one) with its keys and values."""

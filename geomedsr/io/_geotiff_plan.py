@@ -121,9 +121,10 @@ def _mask(passport: Passport, before: list[Coding], after: tuple[Coding, ...]) -
     """How invalid voxels are told apart; a mask is added where they may arise and no stored value can say so."""
     if passport.mask == "alpha":
         return "alpha"
-    silent = any(coding.dtype.kind != "f" and coding.nodata is None for coding in after)
-    possible = passport.is_foreign or passport.dtype.kind == "f" or any(coding.nodata is not None for coding in before)
-    return "mask" if passport.mask != "none" or (silent and possible) else "none"
+    may_be_invalid = [passport.is_foreign or old.dtype.kind == "f" or old.nodata is not None for old in before]
+    silent = [new.dtype.kind != "f" and new.nodata is None for new in after]
+    needed = any(a and b for a, b in zip(may_be_invalid, silent, strict=True))
+    return "mask" if needed or passport.mask != "none" else "none"
 
 
 def _factor(grid: Grid, passport: Passport) -> Factor:

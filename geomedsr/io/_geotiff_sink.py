@@ -24,7 +24,7 @@ from geomedsr.io._geotiff_gdal import FAILURES, Complaints, gdal, georeferencing
 from geomedsr.io._geotiff_options import creation_of
 from geomedsr.io._geotiff_passport import affine_of, grid_of
 from geomedsr.io._geotiff_plan import planned
-from geomedsr.io._geotiff_stamp import photometric_of, sidecar_of, stamp
+from geomedsr.io._geotiff_stamp import beyond_default, photometric_of, sidecar_of, stamp
 from geomedsr.io._staging import Staging, write_errors
 
 __all__ = ["GeotiffSink"]
@@ -81,8 +81,7 @@ class GeotiffSink:
                 if self._cog is not None:
                     rasterio.shutil.copy(self._file, self._staging.path, driver="COG", **self._cog)
             with write_errors(self.target):
-                self._file.unlink() if self._cog is not None else None
-                sidecar = sidecar_of(self._staging.path, self._plan.nodatas)
+                sidecar = self._sidecar()
             self._verify()
             self._staging.publish(*([sidecar] if sidecar else []))
             self._drop_stale(sidecar)
@@ -148,6 +147,12 @@ class GeotiffSink:
         for handle in (self._dataset, self._alpha):
             if handle is not None:
                 handle.close()
+
+    def _sidecar(self) -> Path | None:
+        plan, bands, tags = self._plan, self._plan.bands, self._plan.passport.tags
+        lost = beyond_default if self._cog is not None else lambda _: ()
+        bands = tuple(replace(band, tags=lost(band.tags)) for band in bands)
+        return sidecar_of(self._staging.path, plan.nodatas, bands, lost(tags))
 
     def _verify(self) -> None:
         """Reads the finished file again: GDAL reports a failed write at the end by a log line, or not at all."""

@@ -13,9 +13,9 @@ from rasterio.io import DatasetWriter, MemoryFile
 
 from geomedsr.grid import Factor
 from geomedsr.io._geotiff_gdal import georeferencing_optional
-from geomedsr.io._geotiff_passport import Band, Passport, rescaled_gcps, rescaled_rpcs
+from geomedsr.io._geotiff_passport import Band, Passport, Tags, rescaled_gcps, rescaled_rpcs
 
-__all__ = ["photometric_of", "sidecar_of", "stamp"]
+__all__ = ["beyond_default", "photometric_of", "sidecar_of", "stamp"]
 
 Colormap = tuple[tuple[int, tuple[int, int, int, int]], ...]
 
@@ -44,18 +44,38 @@ def stamp(
         dataset.rpcs = rescaled_rpcs(passport.rpcs, factor)
 
 
-def sidecar_of(path: Path, nodatas: tuple[float | None, ...]) -> Path | None:
-    """Writes GDAL's companion file where the bands' nodata differ, which a TIFF cannot say; None where they agree."""
-    if len({str(value) for value in nodatas}) == 1:
-        return None
+def sidecar_of(path: Path, nodatas: tuple[float | None, ...], bands: tuple[Band, ...], tags: Tags) -> Path | None:
+    """Writes GDAL's companion file with what the file itself cannot say; None where it says all.
+
+    That is nodata, where the bands differ in it, and the namespaces of tags given here (`bands` and `tags`).
+    """
     root = ElementTree.Element("PAMDataset")
-    for index, value in enumerate(nodatas, 1):
-        if value is not None:
-            band = ElementTree.SubElement(root, "PAMRasterBand", band=str(index))
-            ElementTree.SubElement(band, "NoDataValue").text = repr(value)
+    _add_tags(root, tags)
+    differ = len({str(value) for value in nodatas}) > 1
+    for index, (value, band) in enumerate(zip(nodatas, bands, strict=True), 1):
+        element = ElementTree.Element("PAMRasterBand", band=str(index))
+        if differ and value is not None:
+            ElementTree.SubElement(element, "NoDataValue").text = repr(value)
+        _add_tags(element, band.tags)
+        if len(element):
+            root.append(element)
+    if not len(root):
+        return None
     sidecar = path.with_name(path.name + ".aux.xml")
-    ElementTree.ElementTree(root).write(sidecar)
+    ElementTree.ElementTree(root).write(sidecar, encoding="utf-8")
     return sidecar
+
+
+def beyond_default(tags: Tags) -> Tags:
+    """The tags in namespaces of their own, which GDAL leaves out of a COG."""
+    return tuple((name, items) for name, items in tags if name and not name.startswith("xml:"))
+
+
+def _add_tags(element: ElementTree.Element, tags: Tags) -> None:
+    for namespace, items in tags:
+        domain = ElementTree.SubElement(element, "Metadata", domain=namespace)
+        for key, value in items:
+            ElementTree.SubElement(domain, "MDI", key=key).text = value
 
 
 def _stamp_bands(dataset: DatasetWriter, bands: tuple[Band, ...], has_palette: bool) -> None:
