@@ -16,6 +16,8 @@ import rasterio
 from rasterio.transform import Affine
 
 from geomedsr.cli import run_command
+from geomedsr.run.catalogue import shipped
+from geomedsr.run.demo import SAMPLES
 
 LINEAR = ["-m", "linear", "--scale", "2"]
 
@@ -296,6 +298,41 @@ def test_info(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     facts = json.loads(capsys.readouterr().out)
     assert facts["orientation"] == "RAS+"
     assert facts["spacing"] == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.skipif(not {sample.model for sample in SAMPLES} <= set(shipped()), reason="the models are not there")
+def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):  # it may be run again
+        assert run_command(["demo", "--out", str(tmp_path / "demo")]) == 0
+        said = capsys.readouterr()
+        written = [Path(line) for line in said.out.splitlines()]
+        assert [path.name for path in written] == ["mri_t1_x2.nii.gz", "mri.png", "scene_x2.tif", "scene.png"]
+        assert all(path.stat().st_size > 10_000 for path in written)
+        assert said.err.count("check ok") == 2
+
+
+def test_demo_without_its_images_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["demo", "--data", str(tmp_path), "--out", str(tmp_path / "demo")]) == 2
+    assert "--data" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_train_tells_a_mistake_in_the_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("name: a\nfactr: [2, 2]\n")
+    assert run_command(["train", str(recipe), "--data", str(tmp_path), "--out", str(tmp_path / "m")]) == 2
+    assert "factr: no such key" in capsys.readouterr().err
+    assert not (tmp_path / "m").exists()
+
+
+def test_models_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["models", "list", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {"nearest", "linear", "cubic", "lanczos"} <= {row["name"] for row in rows}
+    for row in rows:
+        assert run_command(["models", "show", row["name"]]) == 0
+        assert row["name"] in capsys.readouterr().out
+    assert run_command(["models", "show", "x9"]) == 2
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

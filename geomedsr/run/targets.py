@@ -12,7 +12,16 @@ from geomedsr.errors import OutputError
 from geomedsr.io import suffix_of, suffixes
 from geomedsr.run.inputs import Found, archive_of
 
-__all__ = ["FORMATS", "Job", "check_space", "check_target", "is_file_target", "make_folder", "plan_targets"]
+__all__ = [
+    "FORMATS",
+    "Job",
+    "check_folder",
+    "check_space",
+    "check_target",
+    "is_file_target",
+    "make_folder",
+    "plan_targets",
+]
 
 FORMATS = {"nii": ".nii", "nii.gz": ".nii.gz", "tif": ".tif", "cog": ".tif", "zarr": ".zarr"}
 """The output formats by the name that `--format` takes."""
@@ -57,7 +66,7 @@ def plan_targets(found: Sequence[Found], out: Path, form: str | None = None) -> 
     else:
         jobs = [Job(image.path, out / _named(image.relative, form)) for image in found]
     _check_distinct(jobs)
-    _check_folder(out.parent if is_file_target(out) else out)
+    check_folder(out.parent if is_file_target(out) else out)
     return jobs
 
 
@@ -84,8 +93,12 @@ def _check_distinct(jobs: Sequence[Job]) -> None:
             )
 
 
-def _check_folder(folder: Path) -> None:
-    """An output's folder exists and can be written, or can be made because its parent exists."""
+def check_folder(folder: Path) -> None:
+    """An output's folder exists and can be written, or can be made because its parent exists.
+
+    Raises:
+        OutputError: neither is so.
+    """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"The output folder {folder} is a file.")
     existing = folder if folder.is_dir() else folder.parent
