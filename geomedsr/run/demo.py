@@ -9,7 +9,7 @@ from pathlib import Path
 from geomedsr.errors import InputError
 from geomedsr.io import format_of
 from geomedsr.run.planning import Settings, plan
-from geomedsr.run.targets import Job, check_target, check_folder
+from geomedsr.run.targets import Job, check_folder, check_target
 from geomedsr.run.upscaling import Listener, upscale
 
 __all__ = ["SAMPLES", "Sample", "run_demo", "sample_folder"]
