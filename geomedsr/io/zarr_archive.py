@@ -20,7 +20,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from geomedsr.errors import GridError, InputError, OutputError
+from geomedsr.errors import GridError, InputError, OutputError, WriteFailedError
 from geomedsr.grid import Box, Shape
 from geomedsr.image import ImageSpec, Voxels
 from geomedsr.io._saturation import invalid_code, saturated, stored
@@ -195,6 +195,7 @@ class ZarrSink:
         self._scale = (same.layout.scale, same.layout.offset) if same else (1.0, 0.0)
         self._lead = _lead(spec, before)
         self._path = path
+        self._written = 0
         self._staging = Staging(path, as_folder=True)
         try:
             with write_errors(path):
@@ -219,9 +220,17 @@ class ZarrSink:
         index = (*(slice(None),) * len(self._lead), *box.slices)
         with write_errors(self._path):
             self._array[index] = numbers.reshape(*self._lead, *box.shape)
+        self._written += box.size
 
     def commit(self) -> None:
-        """The array appears at the target, complete, instead of what was there."""
+        """The array appears at the target, complete, instead of what was there.
+
+        Raises:
+            WriteFailedError: voxels are missing, or the disk is full.
+        """
+        expected = math.prod(self.spec.grid.shape)
+        if self._written != expected:
+            raise WriteFailedError(f"{self._path} was given {self._written} of its {expected} voxels.")
         self._staging.publish()
 
     def abort(self) -> None:
