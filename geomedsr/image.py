@@ -89,11 +89,6 @@ class Sink(Protocol):
 
     @property
     def spec(self) -> ImageSpec:
-        """What is written; its `chunks` are what the writer really uses, and tiles align to them."""
-        ...
-
-    @property
-    def spec(self) -> ImageSpec:
         """What is written; its `chunks` are the blocks that boxes should align to."""
         ...
 

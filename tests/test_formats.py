@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import pickle
 import random
-import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -352,12 +351,10 @@ def test_an_image_with_holes_does_not_appear(door: Door) -> None:
     spec = door.spec()
     sink = door.sink(spec)
     fill(sink, values(spec), shuffled(spec)[:-1])
-    try:
+    if door.name == "geotiff":
+        pytest.skip("GeoTIFF reads holes as 0 or nodata")
+    with pytest.raises(WriteFailedError, match=r"\d+ of its \d+ voxels"):
         sink.commit()
-    except WriteFailedError as refusal:
-        assert re.search(r"\d+ of its \d+ voxels", str(refusal))
-    else:
-        pytest.skip(f"{door.suffix} does not count its voxels")
     sink.abort()
     assert list(door.folder.iterdir()) == []
 
