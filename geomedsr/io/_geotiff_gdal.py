@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import rasterio
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 __all__ = ["FAILURES", "Complaints", "driver_of", "gdal", "georeferencing_optional", "open_for_reading"]
 
-FAILURES = (RasterioError, OSError, ValueError, TypeError, MemoryError)
-"""What rasterio raises when GDAL fails; GDAL's own errors derive from these."""
+FAILURES = (RasterioError, CPLE_BaseError, OSError, ValueError, TypeError, MemoryError)
+"""What rasterio raises when GDAL fails; some of GDAL's own errors come through as they are."""
 
 _CACHE_BYTES = 64 * 1024**2
 # GDAL's own default is 5 % of the machine, whatever the image: a bounded stream needs a bounded cache.
@@ -68,6 +70,21 @@ class _Ear(logging.Handler):
 
 _EAR = _Ear()
 logging.getLogger("rasterio").addHandler(_EAR)
+
+
+def _hush_libtiff() -> None:
+    """Takes from libtiff its own error handler, which prints on stderr what GDAL reports as well."""
+    with suppress(OSError):
+        mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if ".so" in line}
+        for library in mapped:
+            if "libtiff" in library or "libgdal" in library:
+                loaded = ctypes.CDLL(library)
+                for name in ("TIFFSetErrorHandler", "gdal_TIFFSetErrorHandler"):
+                    if hasattr(loaded, name):
+                        getattr(loaded, name)(None)
+
+
+_hush_libtiff()
 
 
 @contextmanager

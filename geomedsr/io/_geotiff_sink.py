@@ -29,6 +29,7 @@ from geomedsr.io._staging import Staging, write_errors
 
 __all__ = ["GeotiffSink"]
 
+_REST = 64 * 1024
 _SIDECARS = (".aux.xml", ".msk", ".ovr")
 
 
@@ -72,6 +73,9 @@ class GeotiffSink:
             # One row of blocks at a time, so that a large box needs no large copies.
             for part in box.split((self.spec.chunks[0], max(box.shape[1], 1))):
                 self._write(part, voxels[(slice(None), *part.relative_to(box.start).slices)])
+        # libtiff reports no failed write before the end, if at all; hours may lie between.
+        if _is_full(self.target):
+            raise WriteFailedError(_sentence(self.target, "no space is left"))
 
     def commit(self) -> None:
         """The file appears, complete and looked at again."""
@@ -167,9 +171,9 @@ class GeotiffSink:
                     last = next(Box(tuple(n - 1 for n in found.shape), found.shape).split(found.shape))
                     dataset.read(window=_window(last))
         except (*FAILURES, InputError) as error:
-            raise WriteFailedError(f"{self.target} could not be written: what was written cannot be read.") from error
+            raise WriteFailedError(_sentence(self.target, "what was written cannot be read")) from error
         if not (complete and same and _agree(found, self.spec.grid, plan.passport.placed)):
-            raise WriteFailedError(f"{self.target} could not be written: the file on the disk is not complete.")
+            raise WriteFailedError(_sentence(self.target, "the file on the disk is not complete"))
 
     def _drop_stale(self, sidecar: Path | None) -> None:
         """Masks, overviews and metadata that belonged to the file which was replaced would be read with the new one."""
@@ -212,8 +216,14 @@ def _agree(found: Grid, wanted: Grid, placed: bool) -> bool:
     return bool(np.abs(found.corners - wanted.corners).max() <= 1e-9 * np.abs(wanted.corners).max())
 
 
-def _sentence(target: Path, reason: str) -> str:
+def _is_full(target: Path) -> bool:
+    """Whether no more than a rest of space is left for the target."""
     with suppress(OSError):
-        if shutil.disk_usage(target.parent).free < 1024**2:
-            return f"The disk is full: {target} was not written, and nothing was changed."
+        return shutil.disk_usage(target.parent).free < _REST
+    return False
+
+
+def _sentence(target: Path, reason: str) -> str:
+    if _is_full(target):
+        return f"The disk is full: {target} was not written, and nothing was changed."
     return f"{target} could not be written: {reason}."

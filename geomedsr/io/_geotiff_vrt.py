@@ -50,8 +50,9 @@ def _parsed(path: Path) -> ElementTree.Element:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
         raise InputError(f"{path} is not a virtual raster: its XML is broken ({error}).") from error
-    if root.tag != "VRTDataset" or "subClass" in root.attrib:
-        kind = root.attrib.get("subClass", root.tag)
+    # GDAL reads names in any case.
+    kind = next((value for name, value in root.attrib.items() if name.lower() == "subclass"), root.tag)
+    if kind != "VRTDataset":
         raise InputError(f"{path} is a virtual raster of the kind {kind}; only plain mosaics and stacks are read.")
     return root
 

@@ -6,6 +6,7 @@ are points (AREA_OR_POINT) is converted by GDAL itself. Nodata, masks and an opa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -124,6 +125,9 @@ def _described(path: Path, dataset: DatasetReader, placed: bool) -> Passport:
         raise InputError(f"{path} holds {len(dataset.subdatasets)} images in one file; write each into its own file.")
     if any("complex" in name for name in dataset.dtypes):
         raise InputError(f"{path} holds {dataset.dtypes[0]} values; only real ones are read.")
+    for scale, offset in zip(dataset.scales, dataset.offsets, strict=True):
+        if scale == 0 or not math.isfinite(scale) or not math.isfinite(offset):
+            raise InputError(f"{path} has a band of scale {scale} and offset {offset}; a scale is finite and not 0.")
     return passport_of(path, dataset, placed)
 
 

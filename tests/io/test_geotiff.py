@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import os
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,19 @@ class TestVoxels:
         source.close()
         np.testing.assert_array_equal(copy.read(box), source.read(box))
 
+    def test_reading_and_writing_may_each_have_a_thread(self, tmp_path: Path) -> None:
+        make(tmp_path / "in.tif", ramp(2, 40, 40, "uint16"), placed=False, tiled=True, blockxsize=16, blockysize=16)
+        source = geotiff.open_source(tmp_path / "in.tif")
+        sink = geotiff.create_sink(tmp_path / "out.tif", source.spec)
+        source.close()
+        boxes = list(Box.whole((40, 40)).split((16, 16)))
+        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+            for box, voxels in zip(boxes, reader.map(source.read, boxes), strict=True):
+                writer.submit(sink.write, box, voxels).result()
+        sink.commit()
+        with quiet(tmp_path / "out.tif") as after:
+            np.testing.assert_array_equal(after.read(), ramp(2, 40, 40, "uint16"))
+
 
 class TestMasks:
     @pytest.mark.parametrize("internal", [True, False])
@@ -255,6 +269,37 @@ class TestMasks:
             assert after.colorinterp == before.colorinterp
             np.testing.assert_array_equal(after.read(position), repeated(alpha, (3, 3)))
             np.testing.assert_array_equal(after.read_masks(), repeated(before.read_masks(), (3, 3)))
+
+    def test_alpha_is_on_or_off_when_the_coarse_file_is_gone(self, tmp_path: Path) -> None:
+        voxels = ramp(2, 6, 8, "uint16")
+        voxels[1] = np.array([0, 9, 65535], np.uint16).repeat(16).reshape(6, 8)
+        make(tmp_path / "in.tif", voxels, lambda d: setattr(d, "colorinterp", [ColorInterp.gray, ColorInterp.alpha]))
+        source = geotiff.open_source(tmp_path / "in.tif")
+        read = source.read(Box.whole((6, 8)))
+        (tmp_path / "in.tif").unlink()
+        sink = geotiff.create_sink(tmp_path / "out.tif", source.spec)
+        sink.write(Box.whole((6, 8)), read)
+        sink.commit()
+        with quiet(tmp_path / "out.tif") as after:
+            np.testing.assert_array_equal(after.read(2), np.where(voxels[1] == 0, 0, 65535))
+
+    def test_masks_of_each_band_are_heard(self, tmp_path: Path) -> None:
+        voxels = ramp(2, 6, 8, "uint8")
+        make(tmp_path / "part.tif", np.concatenate([voxels, 255 * (voxels % 2)]))
+        source = """<SimpleSource><SourceFilename relativeToVRT="1">part.tif</SourceFilename>
+            <SourceBand>{}</SourceBand></SimpleSource>"""
+        bands = "".join(
+            f"""<VRTRasterBand dataType="Byte" band="{i}">{source.format(i)}<MaskBand>
+            <VRTRasterBand dataType="Byte">{source.format(i + 2)}</VRTRasterBand></MaskBand></VRTRasterBand>"""
+            for i in (1, 2)
+        )
+        (tmp_path / "in.vrt").write_text(f'<VRTDataset rasterXSize="8" rasterYSize="6">{bands}</VRTDataset>')
+        read = geotiff.open_source(tmp_path / "in.vrt").read(Box.whole((6, 8)))
+        np.testing.assert_array_equal(np.isnan(read), voxels % 2 == 0)
+        upscale(tmp_path / "in.vrt", tmp_path / "out.tif")
+        with quiet(tmp_path / "out.tif") as after:
+            hidden = (voxels % 2 == 0).any(axis=0)
+            np.testing.assert_array_equal(after.read_masks(1) == 0, repeated(hidden, (2, 2)))
 
     def test_a_band_with_a_name_of_its_own_is_data_whatever_its_colour(self, tmp_path: Path) -> None:
         make(tmp_path / "in.tif", ramp(4, 6, 8, "uint8"), lambda d: setattr(d, "descriptions", ("r", "g", "b", "nir")))

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geomedsr.io._geotiff_storage import Coding, holds
+
+INTEGERS = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"]
+
+
+@st.composite
+def codings(draw: st.DrawFn) -> Coding:
+    dtype = np.dtype(draw(st.sampled_from(INTEGERS)))
+    info = np.iinfo(dtype)
+    near = st.integers(max(info.min, -(2**20)), min(info.max, 2**20))
+    nodata = draw(st.one_of(st.none(), near, st.sampled_from([info.min, 0])))
+    return Coding(dtype, None if nodata is None else float(nodata))
+
+
+@given(codings(), st.lists(st.floats(width=32), min_size=1, max_size=20))
+def test_stored_values_saturate_and_tell_valid_from_invalid(coding: Coding, values: list[float]) -> None:
+    given_values = np.array(values, np.float32)
+    stored = coding.store(given_values.copy())
+    info = np.iinfo(coding.dtype)
+    assert stored.dtype == coding.dtype
+    invalid = np.isnan(given_values)
+    if coding.nodata is not None:
+        np.testing.assert_array_equal(stored == coding.dtype.type(coding.nodata), invalid)
+    for value, kept in zip(given_values[~invalid].astype(float), stored[~invalid].tolist(), strict=True):
+        wanted = min(max(value, float(info.min)), float(info.max))
+        assert abs(kept - wanted) <= 1.5 + 1e-3 * (coding.dtype.itemsize == 8) * abs(wanted) + 1e-9 * abs(wanted)
+
+
+@given(codings())
+def test_what_is_stored_comes_back(coding: Coding) -> None:
+    info = np.iinfo(coding.dtype)
+    # float32 holds whole numbers up to 2**24.
+    values = np.linspace(max(info.min, -(2**24)), min(info.max, 2**24), 99).astype(coding.dtype)
+    np.testing.assert_array_equal(coding.store(coding.physical(values)), values)
+
+
+def test_halves_go_to_the_even_number() -> None:
+    stored = Coding(np.dtype("int16")).store(np.array([0.5, 1.5, 2.5, -0.5, -1.5], np.float32))
+    np.testing.assert_array_equal(stored, [0, 2, 2, 0, -2])
+
+
+@pytest.mark.parametrize(("nodata", "expected"), [(0.0, [1, 1, 1]), (255.0, [0, 1, 254]), (1.0, [0, 2, 255])])
+def test_a_valid_value_is_moved_off_nodata(nodata: float, expected: list[int]) -> None:
+    coding = Coding(np.dtype("uint8"), nodata)
+    values = np.array([0.0, 1.25, 255.0], np.float32)
+    if nodata == 0.0:
+        values = np.array([-4.0, 0.25, 1.0], np.float32)
+    np.testing.assert_array_equal(coding.store(values), expected)
+
+
+@pytest.mark.parametrize("nodata", [0.0, -9999.0, -3.4028234663852886e38])
+def test_a_valid_float_is_moved_off_nodata(nodata: float) -> None:
+    coding = Coding(np.dtype("float32"), nodata)
+    stored = coding.store(np.array([nodata, np.nan, 5.0, np.inf], np.float32))
+    assert stored[0] != np.float32(nodata)
+    assert stored[1] == np.float32(nodata)
+    np.testing.assert_array_equal(np.isnan(coding.physical(stored)), [False, True, False, False])
+    assert stored[3] == np.inf
+
+
+def test_scaled_values_come_back() -> None:
+    coding = Coding(np.dtype("int16"), -32768.0, scale=1e-4, offset=-0.1)
+    stored = np.arange(-32768, 32767, 13).astype("int16")
+    np.testing.assert_array_equal(coding.store(coding.physical(stored)), stored)
+
+
+def test_nodata_that_does_not_fit_another_dtype() -> None:
+    coding = Coding(np.dtype("float32"), -9999.0)
+    assert coding.for_dtype(np.dtype("uint8")).nodata is None
+    assert coding.for_dtype(np.dtype("int16")).nodata == -9999.0
+    wide = Coding(np.dtype("float64"), -1.7976931348623157e308).for_dtype(np.dtype("float32"))
+    assert wide.nodata is not None
+    assert np.isnan(wide.nodata)
+    assert not holds(np.dtype("int16"), 0.5)
