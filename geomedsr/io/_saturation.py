@@ -18,15 +18,20 @@ def saturated(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
         [255, 0, 2, 0]
     """
     if dtype.kind == "f":
-        # Infinities stay; of the float types only float16 is too narrow for a finite float32.
-        limit = np.finfo(dtype).max
+        if dtype.itemsize >= values.dtype.itemsize:
+            return values.astype(dtype)
+        limit = float(np.finfo(dtype).max)  # infinities stay; what was finite stays so
         return np.where(np.isinf(values), values, np.clip(values, -limit, limit)).astype(dtype)
     if dtype.kind == "b":
         return np.asarray(np.nan_to_num(values) >= 0.5)
     low, high = _ends(dtype)
-    # float64 holds both ends of every type up to 32 bits; float32 would round 2**32 - 1 up, and that wraps.
-    wide = np.nan_to_num(np.asarray(values, dtype=np.float64), nan=0.0, posinf=high, neginf=low)
-    return np.clip(np.rint(wide), low, high).astype(dtype)
+    # float32 holds the ends of types up to 16 bits, float64 those up to 32: one that is rounded up would wrap.
+    rounded: NDArray[Any] = np.rint(
+        values, dtype=np.float32 if dtype.itemsize <= 2 and values.dtype == np.float32 else np.float64
+    )
+    np.clip(rounded, low, high, out=rounded)
+    rounded[np.isnan(rounded)] = 0
+    return rounded.astype(dtype)
 
 
 def _ends(dtype: np.dtype[Any]) -> tuple[float, float]:

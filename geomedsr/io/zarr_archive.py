@@ -299,4 +299,4 @@ def _fill_value(spec: ImageSpec, before: Remembered | None) -> Any:  # noqa: ANN
     value = spec.nodata
     if value is None and before is not None and before.dtype == spec.dtype:
         value = before.fill_value
-    return saturated(np.array(np.nan if value is None else value), spec.dtype)[()]
+    return saturated(np.array([np.nan if value is None else value]), spec.dtype)[0]
