@@ -417,10 +417,10 @@ def test_a_missing_folder_is_refused(door: Door) -> None:
 
 def test_a_read_only_folder_is_refused(door: Door) -> None:
     spec = door.spec()
-    if os.geteuid() == 0:
-        pytest.skip("the superuser may write into a read-only folder")
     door.folder.chmod(0o500)
     try:
+        if os.access(door.folder, os.W_OK):
+            pytest.skip("the superuser may write into a read-only folder")
         with pytest.raises(OutputError, match="read-only"):
             door.sink(spec)
     finally:

@@ -290,10 +290,10 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("the superuser may write into a read-only folder")
     tmp_path.chmod(0o500)
     try:
+        if os.access(tmp_path, os.W_OK):
+            pytest.skip("the superuser may write into a read-only folder")
         with pytest.raises(OutputError, match="it is read-only"):
             Staging(tmp_path / "out.tif")
     finally:
