@@ -153,7 +153,9 @@ class Head:
         side = 9 * torch.tanh(p.x / 4)
         waves = self.folds.at(p.x * fan + side, p.y * fan, p.z * fan)
         waves = waves + 0.3 * self.ripples.at(p.x * fan, p.y * fan, p.z * fan + 7)
-        sulcus = waves.abs() / steepness(waves, p.spacing)
+        # The phase of the wave: the distance near a sulcus, and a bounded one where the wave is flat.
+        turns = fan * (2 * torch.pi / 32.0)
+        sulcus = torch.atan2(waves.abs(), steepness(waves, p.spacing) / turns) / turns
         reach = 18.5 + 4.5 * self.drift[2].at(2 * p.y, 2 * p.x, 2 * p.z)
         beyond = (exposed - reach).clamp(min=0) + 60 * (0.5 - radius).clamp(min=0)
         sulcus = torch.sqrt(sulcus**2 + beyond**2) - 0.5 * (1 - exposed / 30).clamp(0.3, 1)
