@@ -40,12 +40,14 @@ class View:
     def of(cls, spec: ImageSpec, factor: Factor) -> View:
         """The plane that shows most of what became finer: it cuts the axis of the smallest factor.
 
-        Of several such axes it cuts the one of the widest spacing, and of those the last.
+        Of several such axes it cuts the one of the widest spacing, and of those the last; but an axis of one voxel
+        before any other.
         """
         grid = spec.grid
         if grid.ndim == 2:
             return cls(0, 1)
-        cut = min(range(grid.ndim), key=lambda axis: (factor[axis], -round(grid.spacing[axis], 6), -axis))
+        flat = [n == 1 for n in grid.shape]
+        cut = max(range(grid.ndim), key=lambda a: (flat[a], -factor[a], round(grid.spacing[a], 6), a))
         rows, columns = (axis for axis in range(grid.ndim) if axis != cut)
         # Only NIfTI says where its world axes point: right, front and up.
         return _anatomical(grid, rows, columns, cut) if "nifti" in spec.extra else cls(rows, columns, cut)

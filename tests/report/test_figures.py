@@ -110,6 +110,10 @@ def test_a_volume_is_shown_as_radiologists_do() -> None:
     assert view.turned == (True, False)
 
 
+def test_an_axis_of_one_voxel_is_the_one_that_is_cut() -> None:
+    assert View.of(random_image((1, 1, 9, 5)).spec, (2, 2, 2)).cut == 0
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0), (2, 1, 0)])
 @pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, -1), (-1, -1, 1)])
 def test_the_shown_plane_does_not_depend_on_how_it_is_stored(order: tuple[int, ...], signs: tuple[int, ...]) -> None:
