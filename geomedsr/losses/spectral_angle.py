@@ -29,8 +29,8 @@ class SpectralAngle(Loss):
         # 2 asin(|a - b| / 2) has a finite gradient at 0, where acos(a . b) has none.
         chord = ((a - b).square().sum(dim=1) + 1e-12).sqrt() / 2
         angle = 2 * torch.asin(chord.clamp(max=1.0)) - 1e-6
-        total: Tensor = (angle * lit).sum()
-        return total / lit.sum().clamp(min=1)
+        mean: Tensor = (angle * lit).sum() / lit.sum().clamp(min=1)
+        return mean
 
 
 def build(**settings: Any) -> Loss:  # noqa: ANN401 - JSON values
