@@ -21,7 +21,7 @@ from geomedsr.run.channels import Selected, choose_channels, parse_bands
 from geomedsr.run.check import check_output, differences
 from geomedsr.run.description import orientation
 from geomedsr.run.inputs import expand
-from geomedsr.run.targets import Job, check_space, check_target, make_folder, plan_targets
+from geomedsr.run.targets import Job, check_conversion, check_space, check_target, make_folder, plan_targets
 from geomedsr.task import Task
 
 S2 = ("B2", "B3", "B4", "B8")
@@ -311,6 +311,25 @@ def test_the_check_reads_the_output_back(tmp_path: Path) -> None:
     assert "corners within 0.0e+00 voxel" in str(check_output(path, spec))
     with pytest.raises(FailedError, match="its shape is"):
         check_output(path, spec.upscaled((2, 2)))
+
+
+def test_an_output_that_came_out_wrong_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(*_: object) -> None:
+        raise FailedError("b.zarr is not what it should be.")
+
+    monkeypatch.setattr("geomedsr.run.upscaling.check_output", wrong)
+    source, target = array(tmp_path / "a.zarr"), tmp_path / "b.zarr"
+    with pytest.raises(FailedError, match="It was removed"):
+        geomedsr.upscale(source, target, "linear", scale=(2,))
+    assert not target.exists()
+
+
+def test_a_format_that_cannot_hold_the_image(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="no place for a raster's CRS"):
+        check_conversion(tmp_path / "a.nii.gz", scene())
+    with pytest.raises(OutputError, match="which has 2 axes; the image has 3"):
+        check_conversion(tmp_path / "a.tif", head())
+    check_conversion(tmp_path / "a.zarr", scene())
 
 
 def test_the_check_tells_each_difference() -> None:

@@ -12,6 +12,7 @@ from geomedsr.errors import FailedError
 from geomedsr.grid import Grid
 from geomedsr.image import ImageSpec
 from geomedsr.io import format_of
+from geomedsr.run.description import crs_name
 
 __all__ = ["Checked", "check_output", "differences"]
 
@@ -54,12 +55,13 @@ def differences(written: ImageSpec, promised: ImageSpec) -> list[str]:
     """What of an output is not as promised, each as "what: found, wanted"; empty when all is well."""
     pairs = {
         "shape": (written.shape, promised.shape),
-        "CRS": (written.grid.crs, promised.grid.crs),
         "dtype": (str(written.dtype), str(promised.dtype)),
         "nodata": (_number(written.nodata), _number(promised.nodata)),
         "channels": (_named(written), _named(promised)),
     }
     found = [f"its {what} is {is_}, not {wanted}" for what, (is_, wanted) in pairs.items() if is_ != wanted]
+    if written.grid.crs != promised.grid.crs:
+        found.append(f"its CRS is {crs_name(written.grid.crs)}, not {crs_name(promised.grid.crs)}")
     if not found and _corner_error(written, promised) > 1e-3:
         error = _corner_error(written, promised)
         found.append(f"its corners are {error:.2g} voxels from where they should be")

@@ -14,7 +14,7 @@ from geomedsr.image import ImageSpec
 from geomedsr.io import format_of
 from geomedsr.run.inputs import expand
 
-__all__ = ["describe", "lines", "orientation"]
+__all__ = ["crs_name", "describe", "lines", "orientation"]
 
 
 def describe(path: Path) -> Iterator[dict[str, Any]]:
@@ -77,7 +77,7 @@ def lines(facts: dict[str, Any]) -> str:
         "nodata": "none" if facts["nodata"] is None else facts["nodata"],
         "spacing": f"{' x '.join(f'{value:.6g}' for value in facts['spacing'])} {facts['units']}".rstrip(),
         "orientation": facts["orientation"],
-        "CRS": _short(facts["crs"]),
+        "CRS": crs_name(facts["crs"]),
         "extent": ", ".join(f"{a:.6f} to {b:.6f}" for a, b in zip(low, high, strict=True)),
         "chunks": " x ".join(map(str, facts["chunks"])) if facts["chunks"] else "none",
         "size": f"{facts['bytes'] / 1e6:.1f} MB uncompressed",
@@ -85,11 +85,11 @@ def lines(facts: dict[str, Any]) -> str:
     return "\n".join([facts["path"], *(f"  {name:<12} {value}" for name, value in rows.items())])
 
 
-def _short(crs: str | None) -> str:
+def crs_name(crs: str | None) -> str:
     """The name and the code of a CRS that is written as WKT; other texts as they are.
 
     Example:
-        >>> _short('PROJCRS["WGS 84 / UTM zone 33N",BASEGEOGCRS["WGS 84"],ID["EPSG",32633]]')
+        >>> crs_name('PROJCRS["WGS 84 / UTM zone 33N",BASEGEOGCRS["WGS 84"],ID["EPSG",32633]]')
         'WGS 84 / UTM zone 33N (EPSG:32633)'
     """
     name = re.match(r'\w+\["([^"]+)"', crs or "")

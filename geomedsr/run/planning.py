@@ -14,7 +14,7 @@ from geomedsr.io import format_of
 from geomedsr.io._saturation import invalid_code
 from geomedsr.run.catalogue import load_model
 from geomedsr.run.fit import BASELINES, Fit, fit, scale_factor
-from geomedsr.run.targets import Job, check_space
+from geomedsr.run.targets import Job, check_conversion, check_space
 
 if TYPE_CHECKING:
     from geomedsr.inference.upscaler import Upscaler
@@ -69,6 +69,7 @@ def plan(job: Job, settings: Settings) -> Plan:
         before = source.spec
     finally:
         source.close()
+    check_conversion(job.target, before)
     model = _model_for(settings, before)
     chosen = fit(model, before, job.source.name, settings.bands, settings.axes)
     factor = upscaler_for(model, chosen, settings).factor_for(_selected(before, chosen))

@@ -9,15 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geomedsr.errors import OutputError
+from geomedsr.image import ImageSpec
 from geomedsr.io import suffix_of, suffixes
 from geomedsr.run.inputs import Found, archive_of
 
 __all__ = [
     "FORMATS",
     "Job",
+    "check_conversion",
     "check_folder",
     "check_space",
     "check_target",
+    "discard",
     "is_file_target",
     "make_folder",
     "plan_targets",
@@ -152,11 +155,33 @@ def _pair(path: Path) -> Path | None:
     return path.resolve().with_suffix("") if path.suffix.lower() in (".hdr", ".img") else None
 
 
+def check_conversion(target: Path, before: ImageSpec) -> None:
+    """Whether a format can hold an image at all.
+
+    Raises:
+        OutputError: it has not the axes for it, or no place for its CRS.
+    """
+    suffix, grid = suffix_of(target), before.grid
+    if suffix in (".tif", ".tiff") and grid.ndim != 2:
+        raise OutputError(f"{target} would be a GeoTIFF, which has 2 axes; the image has {grid.ndim}. Choose .zarr.")
+    if suffix in (".nii", ".nii.gz", ".hdr", ".img") and grid.crs is not None:
+        raise OutputError(f"{target} would be NIfTI, which has no place for a raster's CRS. Choose .tif or .zarr.")
+
+
 def make_folder(folder: Path) -> list[Path]:
     """Makes a folder and those above it that are missing; gives those it made, deepest first."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     return missing
+
+
+def discard(target: Path) -> None:
+    """Removes an output that turned out wrong: nobody may take it for a right one."""
+    for path in _halves(target):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def check_space(target: Path, nbytes: int) -> str | None:

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from geomedsr.errors import GeomedsrError
+from geomedsr.errors import FailedError, GeomedsrError
 from geomedsr.image import ImageSpec, Source
 from geomedsr.io import format_of
 from geomedsr.run.catalogue import find_model
 from geomedsr.run.channels import Selected
-from geomedsr.run.check import check_output
+from geomedsr.run.check import Checked, check_output
 from geomedsr.run.fit import BASELINES, value_warning
 from geomedsr.run.inputs import expand
 from geomedsr.run.planning import Plan, Settings, plan, promised, upscaler_for
-from geomedsr.run.targets import Job, check_target, is_file_target, make_folder, plan_targets
+from geomedsr.run.targets import Job, check_target, discard, is_file_target, make_folder, plan_targets
 
 __all__ = ["Listener", "Report", "upscale", "upscale_all"]
 
@@ -111,10 +111,10 @@ def upscale(plan: Plan, settings: Settings, listener: Listener) -> Report:
         try:
             warnings = _announce(plan, source, listener)
             after = promised(plan, plan.before, settings)
-            _stream(plan, source, settings, listener)
+            _stream(plan, source, after, settings, listener)
         finally:
             source.close()
-        checked = check_output(job.target, after, plan.before)
+        checked = _checked(plan, after)
         listener.note(f"check ok: {job.target}: {checked}")
     finally:
         _remove_empty(made)
@@ -138,15 +138,21 @@ def _announce(plan: Plan, source: Source, listener: Listener) -> tuple[str, ...]
     return warnings
 
 
-def _stream(plan: Plan, source: Source, settings: Settings, listener: Listener) -> None:
-    target = plan.job.target
-    spec = promised(plan, plan.before, settings)
+def _stream(plan: Plan, source: Source, after: ImageSpec, settings: Settings, listener: Listener) -> None:
     options = {"COG": "YES", **settings.options} if settings.form == "cog" else settings.options
-    sink = format_of(target).create_sink(target, spec, options)
+    sink = format_of(plan.job.target).create_sink(plan.job.target, after, options)
     try:
         upscaler_for(plan.model, plan.fit, settings).run(source, sink, listener.progress)
     finally:
         sink.abort()  # nothing to do after a commit
+
+
+def _checked(plan: Plan, after: ImageSpec) -> Checked:
+    try:
+        return check_output(plan.job.target, after, plan.before)
+    except GeomedsrError as error:
+        discard(plan.job.target)
+        raise FailedError(f"{error} It was removed.") from error
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:
