@@ -1,0 +1,304 @@
+"""The stream: an image goes through a network tile by tile, in memory bounded by the tile."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geomedsr.data.intensity import Intensity, IntensityRule
+from geomedsr.errors import ModelError, OutOfMemoryError
+from geomedsr.grid import Box, Factor, Shape
+from geomedsr.image import ImageSpec, Sink, Source, Voxels
+from geomedsr.inference import fill
+from geomedsr.inference.backend import Backend, TorchBackend
+from geomedsr.inference.layout import Layout, layout_of
+from geomedsr.inference.memory import FRUGAL, is_exhausted, release, steady_heap
+from geomedsr.inference.stream import DEPTH, Ahead, Behind
+from geomedsr.inference.windows import Demand, Work, choose_window, halve
+from geomedsr.networks._network import Network
+from geomedsr.tiling import Tile
+
+__all__ = ["Outcome", "Progress", "Upscaler"]
+
+Progress = Callable[[int, int], None]
+"""Told how many voxels of the output are written, and how many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run went. `window` is the lr shape that the network saw, halo included; `waited` the share of the time
+    that it stood still for reading and for writing.
+    """
+
+    voxels: int
+    seconds: float
+    tiles: int
+    window: Shape
+    device: str
+    precision: str
+    waited: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A tile, its batch (None: there is nothing valid to keep) and which of its voxels are invalid (None: none)."""
+
+    tile: Tile
+    batch: Voxels | None
+    invalid: NDArray[np.bool_] | None
+
+
+class Upscaler:
+    """A network as it is used on images.
+
+    `axes` are the image's axes that a planar network works on (default: all but that of the coarsest spacing). `tile`
+    is how many lr voxels a tile brings forward on each axis, its halo not counted: one number for all axes, or one
+    for each (default: by the memory at hand). `memory` is the most bytes that tiles may take.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        intensity: IntensityRule | None,
+        *,
+        axes: tuple[int, ...] | None = None,
+        device: str = "cpu",
+        precision: str = "float32",
+        tile: Shape | None = None,
+        memory: int | None = None,
+    ) -> None:
+        self._network, self._intensity = network, intensity
+        self._axes, self._tile, self._memory = axes, tile, memory
+        self._device, self._precision = device, precision
+
+    def factor_for(self, spec: ImageSpec) -> Factor:
+        """How many times finer each axis of an image becomes.
+
+        Raises:
+            ModelError: the network does not fit the image.
+        """
+        return self._layout(spec).on_image(self._network.task.factor, 1)
+
+    def run(self, source: Source, sink: Sink, progress: Progress | None = None) -> Outcome:
+        """Upscales an image; the sink is committed at the end, or aborted whatever goes wrong.
+
+        Raises:
+            ModelError: the network does not fit the image, or looks at all of it and it is too large.
+            OutOfMemoryError: not even the smallest tile fits.
+        """
+        began = time.perf_counter()
+        try:
+            run = self._prepare(source, sink, progress)
+            with steady_heap() if run.backend.device == "cpu" else nullcontext():
+                run.work()
+            sink.commit()
+        except BaseException as error:
+            sink.abort()
+            if is_exhausted(error) and not isinstance(error, OutOfMemoryError):
+                raise OutOfMemoryError(f"Memory ran out beside the network: {error}. Pass a smaller tile.") from error
+            raise
+        seconds = time.perf_counter() - began
+        device, precision = run.backend.device, run.backend.precision
+        return Outcome(run.written, seconds, run.tiles, run.window, device, precision, run.waited / seconds)
+
+    def _layout(self, spec: ImageSpec) -> Layout:
+        return layout_of(self._network.task, spec, self._axes)
+
+    def _prepare(self, source: Source, sink: Sink, progress: Progress | None) -> _Run:
+        spec, settings = source.spec, self._network.settings
+        if spec.extra.get("palette") and settings.get("kernel") != "nearest":
+            raise ModelError("The image has a palette: its values are names of colours; only nearest can upscale them.")
+        layout = self._layout(spec)
+        factor = layout.on_image(self._network.task.factor, 1)
+        if sink.spec.shape != spec.upscaled(factor).shape:
+            raise ModelError(f"The output has the shape {sink.spec.shape}; {factor} times finer gives another.")
+        backend = TorchBackend(self._network, self._device, self._precision)
+        # A network that looks everywhere has no halo that would do: its window is the whole image.
+        reach = self._network.reach or (0,) * self._network.task.ndim
+        multiple = layout.on_image((self._network.multiple_of,) * len(layout.axes), 1)
+        work = Work(spec.grid.shape, factor, layout.on_image(reach, 0), sink.spec.chunks, multiple)
+        window = self._window(work, layout, backend)
+        intensity = self._intensity.fit(source) if self._intensity else Intensity()
+        return _Run(source, sink, layout, work, backend, intensity, window, progress)
+
+    def _window(self, work: Work, layout: Layout, backend: Backend) -> Shape:
+        demand = _demand(work, layout, backend)
+        limit = self._memory or backend.available() // 4
+        if self._network.reach is None:
+            if (needed := demand(work.padded).bytes) > limit:
+                raise ModelError(
+                    f"The network looks at the whole image at once, which takes {_mebibytes(needed)}; "
+                    f"{_mebibytes(limit)} are allowed for it. Pass more memory or a smaller image."
+                )
+            return work.padded
+        if self._tile is not None:
+            return self._asked(work, self._tile)
+        window = choose_window(work, demand, self._memory or FRUGAL, limit)
+        if window is None:
+            needed = demand(work.smallest).bytes
+            raise OutOfMemoryError(
+                f"The smallest window of the network, {work.smallest}, takes {_mebibytes(needed)}; "
+                f"{_mebibytes(limit)} are allowed for it. Pass more memory."
+            )
+        return window
+
+    def _asked(self, work: Work, tile: Shape) -> Shape:
+        ndim = len(work.shape)
+        wanted = tile * ndim if len(tile) == 1 else tile
+        if len(wanted) != ndim or min(wanted) < 1:
+            raise ModelError(f"A tile is one number, or {ndim} for this image, each at least 1; got {tile}.")
+        seen = [n + 2 * halo for n, halo in zip(wanted, work.halo, strict=True)]
+        return work.fitted(tuple(max(rows) for rows in zip(seen, work.smallest, strict=True)))
+
+
+def _demand(work: Work, layout: Layout, backend: Backend) -> Callable[[Shape], Demand]:
+    # Read, waiting, in the network and being written; the output is once more what the sink's dtype is made from.
+    waiting = 4.0 * layout.channels * (DEPTH + 2) * (1 + math.prod(work.factor))
+    footprint = backend.footprint
+
+    def demand(window: Shape) -> Demand:
+        batch = layout.batch_shape(window)
+        return Demand(int(math.prod(window) * waiting) + footprint.bytes(batch), footprint.is_large(batch))
+
+    return demand
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / (1 << 20):,.0f} MiB"
+
+
+class _Run:
+    """One image's way through the stages."""
+
+    def __init__(
+        self,
+        source: Source,
+        sink: Sink,
+        layout: Layout,
+        work: Work,
+        backend: Backend,
+        intensity: Intensity,
+        window: Shape,
+        progress: Progress | None,
+    ) -> None:
+        self.backend, self.window = backend, window
+        self.tiles = self.written = 0
+        self.waited = 0.0
+        self._source, self._sink, self._layout, self._work = source, sink, layout, work
+        self._intensity, self._progress = intensity, progress
+        self._total = math.prod(sink.spec.grid.shape)
+
+    def work(self) -> None:
+        """Reads, runs and writes all tiles; where memory runs out, those that are left are cut smaller."""
+        tiles: Iterable[Tile] = self._work.plan(self.window)
+        self._tell()
+        with Behind(self._write) as behind:
+            while (left := self._pass(tiles, behind)) is not None:
+                tiles = left
+        self.waited += behind.waited
+        self._tell()
+
+    def _pass(self, tiles: Iterable[Tile], behind: Behind[tuple[_Loaded, Voxels | None]]) -> Iterator[Tile] | None:
+        """Tiles of one window, until all are done (None) or memory runs out (the smaller tiles that are left)."""
+        rest = _Resumable(tiles)
+        with Ahead(self._read, rest) as ahead:
+            try:
+                for loaded in ahead:
+                    result = None if loaded.batch is None else self.backend.run(loaded.batch)
+                    rest.done()
+                    behind.put((loaded, result))
+                    del loaded, result  # not to live on beside the next ones
+                    self._tell()
+                return None
+            except Exception as error:
+                if behind.failed or not is_exhausted(error):
+                    raise
+                reason = str(error)
+            finally:
+                self.waited += ahead.waited
+        release(self.backend.device)
+        return self._smaller(rest.left(), reason)
+
+    def _smaller(self, left: Iterator[Tile], reason: str) -> Iterator[Tile]:
+        window = halve(self._work, self.window)
+        if window is None:
+            raise OutOfMemoryError(f"Memory ran out at the smallest tile, {self.window} voxels: {reason}")
+        self.window = window
+        plan = self._work.plan(window)
+        return chain.from_iterable(plan.refit(tile.write) for tile in left)
+
+    def _tell(self) -> None:
+        if self._progress:
+            self._progress(self.written, self._total)
+
+    def _read(self, tile: Tile) -> _Loaded:
+        """The reader's stage: from physical values to what the network sees."""
+        voxels = self._source.read(tile.read)
+        invalid = ~np.isfinite(voxels)
+        spoilt = bool(invalid.any())
+        if spoilt and invalid[(slice(None), *self._beneath(tile).slices)].all():
+            return _Loaded(tile, None, invalid)
+        voxels = self._filled(tile) if spoilt else self._intensity.apply(voxels)
+        if any(tile.pad):
+            voxels = np.pad(voxels, [(0, 0), *((0, pad) for pad in tile.pad)], mode="edge")
+        return _Loaded(tile, self._layout.to_batch(voxels), invalid if spoilt else None)
+
+    def _filled(self, tile: Tile) -> Voxels:
+        """The tile read once more with as much around it as the filling looks at."""
+        margin = self._layout.on_image((fill.REACH,) * len(self._layout.axes), 0)
+        wide = tile.read.grown(margin).clipped(self._work.shape)
+        voxels = fill.fill(self._intensity.apply(self._source.read(wide)), self._layout.axes)
+        return voxels[(slice(None), *tile.read.relative_to(wide.start).slices)]
+
+    def _beneath(self, tile: Tile) -> Box:
+        """The lr voxels of the tile, counted from its first, that what it keeps lies in."""
+        factor = self._work.factor
+        start = tuple(a // f for a, f in zip(tile.keep.start, factor, strict=True))
+        return Box(start, tuple(-(-b // f) for b, f in zip(tile.keep.stop, factor, strict=True)))
+
+    def _write(self, item: tuple[_Loaded, Voxels | None]) -> None:
+        """The writer's stage: back to physical values, invalid where the input was."""
+        loaded, batch = item
+        tile, keep = loaded.tile, (slice(None), *loaded.tile.keep.slices)
+        if batch is None:
+            shape = (self._layout.channels, *tile.write.shape)
+            voxels = np.full(shape, np.nan, np.float32)
+        else:
+            slices = tuple(tile.window[axis] for axis in self._layout.others)
+            voxels = self._intensity.invert(self._layout.from_batch(batch, slices)[keep])
+        if batch is not None and loaded.invalid is not None:
+            beneath = self._beneath(tile)
+            mask = fill.spread(loaded.invalid[(slice(None), *beneath.slices)], self._work.factor)
+            inner = tile.keep.relative_to(beneath.scaled(self._work.factor).start)
+            voxels[mask[(slice(None), *inner.slices)]] = np.nan
+        self._sink.write(tile.write, voxels)
+        self.written += tile.write.size
+        self.tiles += 1
+
+
+class _Resumable:
+    """Tiles that can be taken up again where they were left, though a reader had already run ahead."""
+
+    def __init__(self, tiles: Iterable[Tile]) -> None:
+        self._tiles = iter(tiles)
+        self._taken: list[Tile] = []
+
+    def __iter__(self) -> Iterator[Tile]:
+        for tile in self._tiles:
+            self._taken.append(tile)
+            yield tile
+
+    def done(self) -> None:
+        """The first of those taken needs no second turn."""
+        self._taken.pop(0)
+
+    def left(self) -> Iterator[Tile]:
+        """Those taken and not done, and those never taken."""
+        return chain(self._taken, self._tiles)

@@ -1,0 +1,148 @@
+"""Which window a network should see: the one with the least redundant work under a limit of memory.
+
+- A halo costs (2 halo / window) on each axis that is split, so slabs and full rows come first, and networks on three
+  axes, whose halos are dear, may take more memory than the frugal amount.
+- Layers with few elements run twice on the CPU (see `kernels`), so windows are large enough in every layer.
+- A plan of one tile cannot overlap reading, computing and writing; some eight tiles can.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
+
+from geomedsr.grid import Factor, Shape
+from geomedsr.tiling import Plan, plan, smallest_window
+
+__all__ = ["Demand", "Work", "choose_window", "halve"]
+
+_DEAR = 1.15
+"""Above this redundancy more than the frugal memory is spent."""
+
+_WORTH = 0.95
+"""What twice the memory must bring the redundancy down to."""
+
+_TILE_COST = 8192
+"""What a tile costs besides its voxels, in voxels: threads that meet, and small kernels."""
+
+_SPLIT_COST = 0.005
+"""What an axis that is split costs: shorter rows to read and write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """An image to be tiled: all that `plan` needs but the window."""
+
+    shape: Shape
+    factor: Factor
+    halo: Shape
+    chunks: Shape | None
+    multiple_of: Shape
+
+    def plan(self, window: Shape) -> Plan:
+        """The tiles of a window."""
+        return plan(self.shape, self.factor, window, self.halo, self.chunks, self.multiple_of)
+
+    @property
+    def padded(self) -> Shape:
+        """The image's shape, rounded up to what the network strides by."""
+        return tuple(-(-n // m) * m for n, m in zip(self.shape, self.multiple_of, strict=True))
+
+    def fitted(self, window: Shape) -> Shape:
+        """A window cut down to the image and up to what the network strides by."""
+        rows = zip(window, self.padded, self.multiple_of, strict=True)
+        return tuple(min(-(-n // multiple) * multiple, most) for n, most, multiple in rows)
+
+    @property
+    def smallest(self) -> Shape:
+        """The smallest window from which something is kept."""
+        least = map(smallest_window, self.halo, self.multiple_of)
+        return tuple(min(n, w) for n, w in zip(self.padded, least, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a window takes: bytes, and whether it is large enough for the fast kernels."""
+
+    bytes: int
+    large: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    window: Shape
+    redundancy: float
+    cost: float
+
+
+def choose_window(work: Work, demand: Callable[[Shape], Demand], frugal: int, limit: int) -> Shape | None:
+    """The window of the least cost within `frugal` bytes, or within `limit` where that saves much; None: none fits."""
+    choices = sorted(_choices(work), key=lambda choice: choice.cost)
+    best: _Choice | None = None
+    budget = min(frugal, limit)
+    while True:
+        found = _first(choices, demand, budget)
+        if found and (best is None or found.redundancy < best.redundancy * _WORTH):
+            best = found
+        if budget >= limit or (best and best.redundancy <= _DEAR):
+            return best.window if best else None
+        budget = min(2 * budget, limit)
+
+
+def _first(choices: list[_Choice], demand: Callable[[Shape], Demand], budget: int) -> _Choice | None:
+    """The cheapest choice that fits; one that is not large only where no other fits."""
+    spare = None
+    for choice in choices:
+        found = demand(choice.window)
+        if found.bytes <= budget:
+            if found.large:
+                return choice
+            spare = spare or choice
+    return spare
+
+
+def _choices(work: Work) -> Iterator[_Choice]:
+    axes = [list(_lengths(work, axis)) for axis in range(len(work.shape))]
+    pixels = math.prod(work.shape)
+    for combination in product(*axes):
+        window = tuple(length for length, _ in combination)
+        tiles = math.prod(count for _, count in combination)
+        seen = tiles * math.prod(window) / pixels
+        split = sum(count > 1 for _, count in combination)
+        cost = seen + tiles * _TILE_COST / pixels + _SPLIT_COST * split + 0.05 / tiles
+        yield _Choice(window, seen, cost)
+
+
+def _lengths(work: Work, axis: int) -> Iterator[tuple[int, int]]:
+    """Lengths of the window on an axis, each the shortest for its number of tiles."""
+    row = [(values[axis],) for values in (work.shape, work.factor, work.halo, work.chunks or work.factor)]
+    shape, factor, halo, chunks = row
+    multiple, padded = work.multiple_of[axis], work.padded[axis]
+
+    def count(window: int) -> int:
+        return len(plan(shape, factor, (window,), halo, chunks, (multiple,)))
+
+    wanted, least = 1, smallest_window(halo[0], multiple)
+    while wanted == 1 or wanted < padded:
+        low, high = min(least, padded), padded
+        while low < high:  # the fewer voxels, the more tiles
+            middle = (low + high) // 2 // multiple * multiple
+            low, high = (low, middle) if count(middle) <= wanted else (middle + multiple, high)
+        yield high, count(high)
+        if high <= least:
+            return
+        # One tile more, then in steps of a tenth: windows that differ by less are alike.
+        wanted = max(count(high) + 1, math.ceil(wanted * 1.1))
+
+
+def halve(work: Work, window: Shape) -> Shape | None:
+    """The window with half as much to keep on the axis where it keeps most, or None where it cannot be smaller."""
+    room = [w - s for w, s in zip(window, work.smallest, strict=True)]
+    axis = max(range(len(room)), key=room.__getitem__)
+    if room[axis] <= 0:
+        return None
+    multiple = work.multiple_of[axis]
+    shorter = work.smallest[axis] + room[axis] // 2 // multiple * multiple
+    return (*window[:axis], shorter, *window[axis + 1 :])
