@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import traceback
@@ -38,14 +39,23 @@ class State:
     verbose: bool = False
 
 
-class TerminatedError(BaseException):
-    """SIGTERM came; like KeyboardInterrupt it is no Exception, so that nothing swallows it."""
+class StoppedError(BaseException):
+    """SIGINT or SIGTERM came. It is no Exception, so that nothing swallows it, and no KeyboardInterrupt, because
+    Python ends itself with the signal, whatever the exit code, once one has passed through an `exec` of its own.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.exit_code = 128 + number
+        super().__init__(f"geomedsr: {'interrupted' if number == signal.SIGINT else 'terminated'}")
 
 
 def main() -> NoReturn:
     """The program."""
     _catch_signals()
-    sys.exit(run_command(sys.argv[1:]))
+    code = run_command(sys.argv[1:])
+    if code:
+        _hush()
+    sys.exit(code)
 
 
 def run_command(arguments: Sequence[str]) -> int:
@@ -56,12 +66,9 @@ def run_command(arguments: Sequence[str]) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        say("geomedsr: interrupted; what was not finished has left nothing behind.")
-        return 130
-    except TerminatedError:
-        say("geomedsr: terminated; what was not finished has left nothing behind.")
-        return 143
+    except StoppedError as error:
+        say(f"{error}; what was not finished has left nothing behind.")
+        return error.exit_code
     except Exception as error:  # noqa: BLE001  (the last line of defence: nobody sees a traceback unasked)
         return _failed(error, state)
 
@@ -76,6 +83,12 @@ def _failed(error: Exception, state: State) -> int:
     return error.exit_code if isinstance(error, GeomedsrError) else 1
 
 
+def _hush() -> None:
+    """After a failure, what libraries still have to say while the interpreter ends tells the user nothing."""
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
+    sys.unraisablehook = lambda _: None
+
+
 def _catch_signals() -> None:
     """The first SIGINT or SIGTERM unwinds the work, which cleans up; only the third one stops at once."""
     caught: list[int] = []
@@ -86,7 +99,7 @@ def _catch_signals() -> None:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         if len(caught) == 1:
-            raise KeyboardInterrupt if number == signal.SIGINT else TerminatedError
+            raise StoppedError(number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)

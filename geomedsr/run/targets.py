@@ -192,7 +192,11 @@ def check_space(target: Path, nbytes: int) -> str | None:
     """
     existing = next(path for path in target.resolve().parents if path.exists())
     free = shutil.disk_usage(existing).free
-    numbers = f"{target} takes {nbytes / 1e9:.2f} GB before compression, and the disk has {free / 1e9:.2f} GB free"
+    numbers = f"{target} takes {_size(nbytes)} before compression, and the disk has {_size(free)} free"
     if nbytes > free and suffix_of(target) in (".nii", ".hdr", ".img"):
         raise OutputError(f"{numbers}; choose another disk, or .nii.gz.")
     return f"{numbers}." if nbytes > 2 * free else None
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.1f} MB"
