@@ -23,7 +23,7 @@ _FOLDER = Path(__file__).parent.parent / "models"
 
 def shipped() -> dict[str, Path]:
     """The models in the package by name."""
-    return {folder.name: folder for folder in sorted(_FOLDER.iterdir()) if (folder / "config.json").is_file()}
+    return {config.parent.name: config.parent for config in sorted(_FOLDER.glob("*/config.json"))}
 
 
 def find_model(name: str) -> Path:
