@@ -17,10 +17,18 @@ from numpy.typing import NDArray
 from geomedsr.errors import GridError
 from geomedsr.grid import Box, Factor, Grid, Shape
 
-__all__ = ["Format", "Image", "ImageSpec", "Sink", "Source", "Voxels"]
+__all__ = ["Format", "Image", "ImageSpec", "Scaling", "Sink", "Source", "Voxels"]
 
 Voxels = NDArray[np.float32]
 """(C, *S) float32 in physical units, NaN where invalid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """Physical numbers out of stored ones: physical = stored * slope + intercept."""
+
+    slope: float = 1.0
+    intercept: float = 0.0
 
 
 @dataclass(frozen=True)

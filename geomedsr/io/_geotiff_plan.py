@@ -13,10 +13,10 @@ from rasterio.io import DatasetReader
 
 from geomedsr.errors import OutputError
 from geomedsr.grid import Factor, Grid
-from geomedsr.image import ImageSpec
+from geomedsr.image import ImageSpec, Scaling
+from geomedsr.io._coding import Coding, fitting_nodata
 from geomedsr.io._geotiff_gdal import FAILURES, open_for_reading
 from geomedsr.io._geotiff_passport import Band, Passport
-from geomedsr.io._geotiff_storage import Coding
 
 __all__ = ["Plan", "planned"]
 
@@ -99,9 +99,10 @@ def planned(path: Path, spec: ImageSpec) -> Plan:
         passport = _foreign(spec)
     elif not _same(spec.nodata, passport.nodata):
         passport = replace(passport, bands=tuple(replace(band, nodata=spec.nodata) for band in passport.bands))
-    before = [Coding(passport.dtype, band.nodata, band.scale, band.offset) for band in passport.bands]
-    codings = tuple(coding.for_dtype(dtype) for coding in before)
-    return Plan(passport, dtype, _factor(spec.grid, passport), codings, _mask(passport, before, codings))
+    codings = tuple(
+        Coding(dtype, fitting_nodata(band.nodata, dtype), Scaling(band.scale, band.offset)) for band in passport.bands
+    )
+    return Plan(passport, dtype, _factor(spec.grid, passport), codings, _mask(passport, codings))
 
 
 def _foreign(spec: ImageSpec) -> Passport:
@@ -117,13 +118,15 @@ def _foreign(spec: ImageSpec) -> Passport:
     return Passport(Path(), spec.grid, spec.dtype.newbyteorder("="), bands, nodata, placed)
 
 
-def _mask(passport: Passport, before: list[Coding], after: tuple[Coding, ...]) -> str:
+def _mask(passport: Passport, codings: tuple[Coding, ...]) -> str:
     """How invalid voxels are told apart; a mask is added where they may arise and no stored value can say so."""
     if passport.mask == "alpha":
         return "alpha"
-    may_be_invalid = [passport.is_foreign or old.dtype.kind == "f" or old.nodata is not None for old in before]
-    silent = [new.dtype.kind != "f" and new.nodata is None for new in after]
-    needed = any(a and b for a, b in zip(may_be_invalid, silent, strict=True))
+    anywhere = passport.is_foreign or passport.dtype.kind == "f"
+    needed = any(
+        coding.dtype.kind != "f" and coding.nodata is None and (anywhere or band.nodata is not None)
+        for coding, band in zip(codings, passport.bands, strict=True)
+    )
     return "mask" if needed or passport.mask != "none" else "none"
 
 

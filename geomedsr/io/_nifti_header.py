@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from geomedsr.errors import GridError, InputError
 from geomedsr.grid import Grid, Shape
+from geomedsr.image import Scaling
+from geomedsr.io._coding import PLAIN, Coding
 from geomedsr.io._nifti_layout import Layout
 
 __all__ = ["CODES", "SIZES", "NiftiHeader", "qform_of", "sform_of", "thickened"]
@@ -116,9 +118,9 @@ class NiftiHeader:
                 f"{self.name} has the shape {dims}; beyond three axes only one may be longer than 1 (the channels)."
             )
         dtype, components = self._dtype
-        slope, inter = self._scaling if components == 1 else (1.0, 0.0)
-        frames = long[0] if long else 1
-        return Layout(self._shape, frames, components, dtype.newbyteorder(self.order), slope, inter, self.offset)
+        scaling = self._scaling if components == 1 else PLAIN
+        coding = Coding(dtype.newbyteorder(self.order), scaling=scaling)
+        return Layout(self._shape, long[0] if long else 1, components, coding, self.offset)
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -191,13 +193,13 @@ class NiftiHeader:
         return np.dtype(name), components
 
     @property
-    def _scaling(self) -> tuple[float, float]:
+    def _scaling(self) -> Scaling:
         slope, inter = float(self.fields["scl_slope"]), float(self.fields["scl_inter"])
         if slope == 0 or not math.isfinite(slope):
-            return 1.0, 0.0
+            return PLAIN
         if not math.isfinite(inter):
             raise InputError(f"{self.name} has the intercept {inter} with the slope {slope:g}; mend scl_inter.")
-        return slope, inter
+        return Scaling(slope, inter)
 
     def _check_magic(self) -> None:
         if self._magic in _MAGICS:

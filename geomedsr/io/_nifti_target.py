@@ -95,8 +95,12 @@ class _Draft:
         dim[1 : min(int(dim[0]), 3) + 1] = shape[: int(dim[0])]
         if axis <= dim[0]:
             dim[axis] = frames
-        if source and components == source.layout.components and spec.dtype == source.layout.dtype.newbyteorder("="):
-            keeps_scaling = spec.dtype.kind != "f" or not source.layout.is_scaled
+        if (
+            source
+            and components == source.layout.components
+            and spec.dtype == source.layout.coding.dtype.newbyteorder("=")
+        ):
+            keeps_scaling = spec.dtype.kind != "f" or source.layout.coding.is_plain
         else:
             keeps_scaling = False
             self._set_dtype(spec, components)

@@ -29,7 +29,8 @@ import numpy as np
 
 from geomedsr.errors import GridError, InputError
 from geomedsr.grid import Grid, Shape
-from geomedsr.image import ImageSpec
+from geomedsr.image import ImageSpec, Scaling
+from geomedsr.io._coding import PLAIN
 from geomedsr.io._zarr_node import Node
 
 __all__ = ["CONVENTIONS", "NOTE", "Layout", "fill_attribute", "layout_of", "looks_like_image", "note", "number"]
@@ -51,13 +52,7 @@ class Layout:
     grid: Grid
     channels: tuple[str, ...]
     nodata: float | None = None
-    scale: float = 1.0
-    offset: float = 0.0
-
-    @property
-    def is_scaled(self) -> bool:
-        """Whether stored numbers are not the physical ones."""
-        return (self.scale, self.offset) != (1.0, 0.0)
+    scaling: Scaling = PLAIN
 
 
 Convention = Callable[[Node], Layout | None]
@@ -118,7 +113,7 @@ def _noted(node: Node) -> Layout | None:
             f"{node.path} has the shape {node.shape}, but its attribute '{NOTE}' tells of {len(channels)} x "
             f"{grid.shape}: the array was changed since. Correct or remove the attribute."
         )
-    return Layout(lead, _names(node), grid, channels, nodata, *_scaling(node))
+    return Layout(lead, _names(node), grid, channels, nodata, _scaling(node))
 
 
 def _plain(node: Node) -> Layout:
@@ -134,7 +129,7 @@ def _plain(node: Node) -> Layout:
     if len(space) not in (2, 3):
         axes = f"named {', '.join(names)}" if names else f"of {node.shape}"
         raise InputError(f"{node.path} has the axes {axes}: an image has 2 or 3 of space; name its axes.")
-    return Layout(lead, names, Grid.plain(space), _channels(node, lead), _nodata(node), *_scaling(node))
+    return Layout(lead, names, Grid.plain(space), _channels(node, lead), _nodata(node), _scaling(node))
 
 
 def _names(node: Node) -> tuple[str, ...] | None:
@@ -168,8 +163,7 @@ def _channels(node: Node, lead: Shape) -> tuple[str, ...]:
     return (node.path.name,) if count == 1 and inside else tuple(f"channel {i + 1}" for i in range(count))
 
 
-def _scaling(node: Node) -> tuple[float, float]:
-    """Slope and intercept from stored to physical numbers."""
+def _scaling(node: Node) -> Scaling:
     values = node.attributes.get("scale_factor", 1.0), node.attributes.get("add_offset", 0.0)
     try:
         scale, offset = (float(np.ravel(value)[0]) for value in values)
@@ -177,7 +171,7 @@ def _scaling(node: Node) -> tuple[float, float]:
         raise InputError(f"{node.path} has the scale and offset {values}, which are not numbers.") from error
     if not (math.isfinite(scale) and math.isfinite(offset)) or scale == 0:
         raise InputError(f"{node.path} has the scale {scale} and offset {offset}, which give no voxels.")
-    return scale, offset
+    return Scaling(scale, offset)
 
 
 def _nodata(node: Node) -> float | None:

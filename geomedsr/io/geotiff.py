@@ -19,13 +19,13 @@ from rasterio.windows import Window
 
 from geomedsr.errors import GridError, InputError, OutputError
 from geomedsr.grid import Box
-from geomedsr.image import ImageSpec, Sink, Source, Voxels
+from geomedsr.image import ImageSpec, Scaling, Sink, Source, Voxels
+from geomedsr.io._coding import Coding
 from geomedsr.io._geotiff_directory import read_directory
 from geomedsr.io._geotiff_gdal import FAILURES, Complaints, driver_of, gdal, open_for_reading
 from geomedsr.io._geotiff_jp2 import check_jp2
 from geomedsr.io._geotiff_passport import Passport, passport_of
 from geomedsr.io._geotiff_sink import GeotiffSink
-from geomedsr.io._geotiff_storage import Coding
 from geomedsr.io._geotiff_vrt import sources_of
 
 __all__ = ["SUFFIXES", "create_sink", "members", "open_source"]
@@ -70,7 +70,9 @@ class _GeotiffSource:
             dataset, placed = self._open()
             self._passport = _described(path, dataset, placed)
             self.spec = _spec(self._passport, dataset.block_shapes[0])
-        self._codings = [Coding(self._passport.dtype, b.nodata, b.scale, b.offset) for b in self._passport.bands]
+        self._codings = [
+            Coding(self._passport.dtype, band.nodata, Scaling(band.scale, band.offset)) for band in self._passport.bands
+        ]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_dataset": None}

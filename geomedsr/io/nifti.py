@@ -83,7 +83,7 @@ class NiftiSource:
         self._spec = ImageSpec(
             grid=self.header.grid,
             channels=self.header.channels,
-            dtype=self.header.layout.dtype.newbyteorder("="),
+            dtype=self.header.layout.coding.dtype.newbyteorder("="),
             extra={"nifti": self.header},
         )
         self._lock = threading.Lock()
@@ -169,7 +169,7 @@ class NiftiSink:
         if box.ndim == 2:
             box, voxels = Box((*box.start, 0), (*box.stop, 1)), voxels[..., None]
         assert self._pages is not None, "the sink is closed"
-        self.header.layout.encode(voxels, self._pages.stored, box, self.spec.nodata)
+        self.header.layout.encode(voxels, self._pages.stored, box)
         self._pages.touch(box)
         self._done[box.start[2] : box.stop[2]] += box.shape[0] * box.shape[1]
         if self._packer:

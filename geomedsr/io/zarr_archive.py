@@ -18,12 +18,11 @@ from typing import Any
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
 
 from geomedsr.errors import GridError, InputError, OutputError, WriteFailedError
 from geomedsr.grid import Box, Shape
 from geomedsr.image import ImageSpec, Voxels
-from geomedsr.io._saturation import invalid_code, saturated, stored
+from geomedsr.io._coding import PLAIN, Coding, lowest_for
 from geomedsr.io._staging import Staging, write_errors
 from geomedsr.io._zarr_codecs import compressor, guarded
 from geomedsr.io._zarr_layout import NOTE, Layout, fill_attribute, layout_of, looks_like_image, note, number
@@ -130,13 +129,8 @@ class ZarrSource:
         except _UNREADABLE as error:
             reason = str(error) or type(error).__name__
             raise InputError(f"{self._path} is broken in {box.start} to {box.stop}: {reason}.") from error
-        raw = raw.reshape(len(layout.channels), *box.shape)
-        voxels = np.array(raw, dtype=np.float32)
-        if layout.is_scaled:
-            voxels = np.asarray(raw * np.float64(layout.scale) + layout.offset, dtype=np.float32)
-        if layout.nodata is not None and not math.isnan(layout.nodata):
-            voxels[raw == layout.nodata] = np.nan
-        return voxels
+        coding = Coding(self._spec.dtype, layout.nodata, layout.scaling)
+        return coding.physical(raw.reshape(len(layout.channels), *box.shape))
 
     def close(self) -> None:
         """Lets go of the array; reading again opens it again."""
@@ -179,9 +173,9 @@ def create_sink(path: Path, spec: ImageSpec, options: Mapping[str, str] | None =
     storage = (before.storage if before else Storage()).with_options(options or {})
     storage = storage.fitted(spec.grid.shape, spec.dtype.itemsize)
     nodata = spec.nodata
-    if nodata is not None and before is not None and before.dtype != spec.dtype and before.layout.is_scaled:
+    if nodata is not None and before is not None and before.dtype != spec.dtype and before.layout.scaling != PLAIN:
         nodata = math.nan  # the number belonged to the stored values of the old dtype
-    nodata = invalid_code(nodata, spec.dtype)
+    nodata = lowest_for(nodata, spec.dtype)
     return ZarrSink(path, replace(spec, chunks=storage.block, nodata=nodata), storage, before)
 
 
@@ -192,7 +186,7 @@ class ZarrSink:
         self.spec = spec
         # A new dtype has new numbers: the source's scale and offset belonged to the old ones.
         same = before if before is not None and before.dtype == spec.dtype else None
-        self._scale = (same.layout.scale, same.layout.offset) if same else (1.0, 0.0)
+        self._coding = Coding(spec.dtype, spec.nodata, same.layout.scaling if same else PLAIN)
         self._lead = _lead(spec, before)
         self._path = path
         self._written = 0
@@ -212,14 +206,10 @@ class ZarrSink:
             WriteFailedError: the disk is full.
         """
         _check_inside(box, self.spec)
-        scale, offset = self._scale
-        numbers: NDArray[Any] = voxels
-        if self._scale != (1.0, 0.0):
-            numbers = (np.asarray(voxels, dtype=np.float64) - offset) / scale
-        numbers = stored(numbers, self.spec.dtype, self.spec.nodata)
+        stored = self._coding.store(voxels)
         index = (*(slice(None),) * len(self._lead), *box.slices)
         with write_errors(self._path):
-            self._array[index] = numbers.reshape(*self._lead, *box.shape)
+            self._array[index] = stored.reshape(*self._lead, *box.shape)
         self._written += box.size
 
     def commit(self) -> None:
@@ -299,4 +289,4 @@ def _fill_value(spec: ImageSpec, before: Remembered | None) -> Any:  # noqa: ANN
     value = spec.nodata
     if value is None and before is not None and before.dtype == spec.dtype:
         value = before.fill_value
-    return saturated(np.array([np.nan if value is None else value]), spec.dtype)[0]
+    return Coding(spec.dtype).store(np.array([np.nan if value is None else value]))[0]

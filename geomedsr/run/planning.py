@@ -11,7 +11,7 @@ import numpy as np
 from geomedsr.grid import Factor, Shape
 from geomedsr.image import ImageSpec
 from geomedsr.io import format_of
-from geomedsr.io._saturation import invalid_code
+from geomedsr.io._coding import lowest_for
 from geomedsr.run.catalogue import load_model
 from geomedsr.run.fit import BASELINES, Fit, fit, scale_factor
 from geomedsr.run.targets import Job, check_conversion, check_space
@@ -95,7 +95,7 @@ def promised(plan: Plan, spec: ImageSpec, settings: Settings) -> ImageSpec:
     """The spec that the output will have; a dtype that cannot hold the nodata value gets another one."""
     after = _selected(spec, plan.fit).upscaled(plan.factor)
     dtype = np.dtype(settings.dtype) if settings.dtype else after.dtype
-    return replace(after, dtype=dtype, nodata=invalid_code(after.nodata, dtype))
+    return replace(after, dtype=dtype, nodata=lowest_for(after.nodata, dtype))
 
 
 def upscaler_for(model: Model, chosen: Fit, settings: Settings) -> Upscaler:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geomedsr.io._geotiff_storage import Coding, holds
+from geomedsr.image import Scaling
+from geomedsr.io._coding import Coding, fitting_nodata, holds, lowest_for
 
 INTEGERS = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"]
 
@@ -13,7 +16,7 @@ INTEGERS = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "in
 @st.composite
 def codings(draw: st.DrawFn) -> Coding:
     dtype = np.dtype(draw(st.sampled_from(INTEGERS)))
-    info = np.iinfo(dtype)
+    info: Any = np.iinfo(dtype)
     near = st.integers(max(info.min, -(2**20)), min(info.max, 2**20))
     nodata = draw(st.one_of(st.none(), near, st.sampled_from([info.min, 0])))
     return Coding(dtype, None if nodata is None else float(nodata))
@@ -66,16 +69,27 @@ def test_a_valid_float_is_moved_off_nodata(nodata: float) -> None:
 
 
 def test_scaled_values_come_back() -> None:
-    coding = Coding(np.dtype("int16"), -32768.0, scale=1e-4, offset=-0.1)
+    coding = Coding(np.dtype("int16"), -32768.0, Scaling(1e-4, -0.1))
     stored = np.arange(-32768, 32767, 13).astype("int16")
     np.testing.assert_array_equal(coding.store(coding.physical(stored)), stored)
 
 
 def test_nodata_that_does_not_fit_another_dtype() -> None:
-    coding = Coding(np.dtype("float32"), -9999.0)
-    assert coding.for_dtype(np.dtype("uint8")).nodata is None
-    assert coding.for_dtype(np.dtype("int16")).nodata == -9999.0
-    wide = Coding(np.dtype("float64"), -1.7976931348623157e308).for_dtype(np.dtype("float32"))
-    assert wide.nodata is not None
-    assert np.isnan(wide.nodata)
+    assert fitting_nodata(-9999.0, np.dtype("uint8")) is None
+    assert lowest_for(-9999.0, np.dtype("uint8")) == 0
+    assert fitting_nodata(-9999.0, np.dtype("int16")) == lowest_for(-9999.0, np.dtype("int16")) == -9999.0
+    np.testing.assert_equal(fitting_nodata(-1.7976931348623157e308, np.dtype("float32")), np.nan)
+    assert lowest_for(0.0, np.dtype("bool")) is None
     assert not holds(np.dtype("int16"), 0.5)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint32", "int64", "uint64"])
+def test_wide_types_reach_their_ends(dtype: str) -> None:
+    info = np.iinfo(dtype)
+    stored = Coding(np.dtype(dtype)).store(np.array([1e30, -1e30, np.inf], np.float32))
+    assert stored.tolist() == [info.max, info.min, info.max]
+
+
+def test_nan_without_nodata_stands_for_the_physical_zero() -> None:
+    assert Coding(np.dtype("int16"), scaling=Scaling(2, -1024)).store(np.array([np.nan, 100.0])).tolist() == [512, 562]
+    assert Coding(np.dtype("bool")).store(np.array([np.nan, 0.4, 0.6])).tolist() == [False, False, True]

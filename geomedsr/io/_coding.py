@@ -1,0 +1,152 @@
+"""Between what a file stores and what it means: scaling and nodata, rounding and saturation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geomedsr.image import Scaling
+
+__all__ = ["PLAIN", "Coding", "fitting_nodata", "holds", "lowest_for"]
+
+PLAIN = Scaling()
+"""Stored numbers are the physical ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """How physical voxels are stored; `nodata` is the stored number that means "invalid" (None: there is none).
+
+    Example:
+        >>> coding = Coding(np.dtype("uint8"), nodata=0.0)
+        >>> coding.store(np.array([-5.0, 1.5, 300.0, np.nan], np.float32))
+        array([  1,   2, 255,   0], dtype=uint8)
+    """
+
+    dtype: np.dtype[Any]
+    nodata: float | None = None
+    scaling: Scaling = PLAIN
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether stored numbers are the physical ones."""
+        return self.scaling == PLAIN
+
+    def physical(self, stored: NDArray[Any]) -> NDArray[np.float32]:
+        """The physical voxels, fresh, NaN where the stored number is nodata."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self.is_plain:
+                voxels = stored.astype(np.float32)
+            else:
+                exact = stored.astype(np.float64) * self.scaling.slope + self.scaling.intercept
+                voxels = exact.astype(np.float32)
+        if self.nodata is not None and holds(self.dtype, self.nodata):
+            voxels[stored == self.dtype.type(self.nodata)] = np.nan
+        return voxels
+
+    def store(self, voxels: NDArray[np.floating[Any]]) -> NDArray[Any]:
+        """The numbers to store: rounded half to even, saturated, NaN as nodata, and no valid voxel as nodata.
+
+        Without nodata, NaN in a whole number becomes what stands for the physical 0.
+        """
+        exact: NDArray[Any] = voxels
+        if not self.is_plain:
+            exact = (voxels.astype(np.float64) - self.scaling.intercept) / self.scaling.slope
+        if self.dtype.kind == "b":
+            return np.asarray(exact >= 0.5)
+        return self._as_float(exact) if self.dtype.kind == "f" else self._as_integer(exact)
+
+    def _as_float(self, exact: NDArray[Any]) -> NDArray[Any]:
+        limit = float(np.finfo(self.dtype).max)
+        if self.dtype.itemsize >= exact.itemsize:
+            stored = exact.astype(self.dtype)
+        else:
+            # An infinity is a value of its own; only what was finite and is too large saturates.
+            stored = np.where(np.isinf(exact), exact, np.clip(exact, -limit, limit)).astype(self.dtype)
+        if self.nodata is not None and not math.isnan(self.nodata):
+            nodata = self.dtype.type(self.nodata)
+            inward = 0.0 if nodata else float(np.finfo(self.dtype).tiny)
+            stored[stored == nodata] = np.nextafter(nodata, self.dtype.type(inward)) if nodata else inward
+            stored[np.isnan(exact)] = nodata
+        return stored
+
+    def _as_integer(self, exact: NDArray[Any]) -> NDArray[Any]:
+        invalid = np.isnan(exact)
+        # float32 holds the ends of types up to 16 bits, float64 those up to 32: one that is rounded up would wrap.
+        rounded = np.rint(exact, dtype=exact.dtype if self.dtype.itemsize <= 2 else np.float64)
+        rounded[invalid] = np.rint(-self.scaling.intercept / self.scaling.slope)
+        stored = _saturated(rounded, self.dtype)
+        if self.nodata is not None:
+            nodata, (low, high) = int(self.nodata), _ends(self.dtype)
+            hit = stored == nodata
+            # To the neighbour on the voxel's own side, and inward at the ends of the type.
+            up = exact[hit] > nodata if low < nodata < high else np.full(np.count_nonzero(hit), nodata <= low)
+            stored[hit] = np.where(up, min(nodata + 1, high), max(nodata - 1, low)).astype(self.dtype)
+            stored[invalid] = nodata
+        return stored
+
+
+def holds(dtype: np.dtype[Any], value: float) -> bool:
+    """Whether a dtype can store a number exactly enough to find it again.
+
+    Example:
+        >>> holds(np.dtype("uint8"), 255.0), holds(np.dtype("uint8"), -9999.0), holds(np.dtype("int16"), float("nan"))
+        (True, False, False)
+    """
+    if dtype.kind == "f":
+        return not math.isfinite(value) or abs(value) <= float(np.finfo(dtype).max)
+    if dtype.kind == "b" or not float(value).is_integer():
+        return False
+    low, high = _ends(dtype)
+    return low <= int(value) <= high
+
+
+def fitting_nodata(nodata: float | None, dtype: np.dtype[Any]) -> float | None:
+    """The nodata where `dtype` can store it; else NaN where it has one, and None where it has not.
+
+    Example:
+        >>> fitting_nodata(-9999.0, np.dtype(np.int16)), fitting_nodata(-9999.0, np.dtype(np.uint8))
+        (-9999.0, None)
+    """
+    if nodata is None or holds(dtype, nodata):
+        return nodata
+    return math.nan if dtype.kind == "f" else None
+
+
+def lowest_for(nodata: float | None, dtype: np.dtype[Any]) -> float | None:
+    """The nodata as `fitting_nodata` has it, and the type's lowest number where that is None, for want of a mask.
+
+    Example:
+        >>> lowest_for(float("nan"), np.dtype(np.int16))
+        -32768.0
+    """
+    fitting = fitting_nodata(nodata, dtype)
+    if nodata is None or fitting is not None or dtype.kind == "b":
+        return fitting
+    return float(_ends(dtype)[0])
+
+
+def _ends(dtype: np.dtype[Any]) -> tuple[int, int]:
+    info = np.iinfo(dtype)
+    return int(info.min), int(info.max)
+
+
+def _saturated(rounded: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Whole numbers as an integer type, the largest and the smallest standing for what lies beyond.
+
+    Example:
+        >>> _saturated(np.array([-3.0, 7.0, 1e30]), np.dtype(np.uint64)).tolist()
+        [0, 7, 18446744073709551615]
+    """
+    low, high = _ends(dtype)
+    # The largest 64-bit integers are no floats: the float nearest to them lies above, and casting it would wrap.
+    top = rounded.dtype.type(high)
+    highest = top if int(top) <= high else np.nextafter(top, rounded.dtype.type(0))
+    stored: NDArray[Any] = np.clip(rounded, low, highest).astype(dtype)
+    if highest != top:
+        stored[rounded >= top] = high
+    return stored
