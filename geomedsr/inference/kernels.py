@@ -1,18 +1,27 @@
 """One kernel for every window: what keeps tiles bit for bit equal to the whole image on the CPU.
 
-torch gives a float32 convolution to oneDNN or to a plain matrix product, by the size of its input: a batch of one
-whose channels and first two axes have at most 20,480 elements takes the latter. That is up to eight times slower in
-three axes, and rounds differently, so a small window would differ from a large one in the last bits. oneDNN's own
-results do not depend on the window: not on its shape, its place, its batch, vector tails or the number of threads.
+Measured with torch 2.13 and oneDNN 3.12, on AVX2 and AVX512, with one thread and more: oneDNN's convolutions do not
+depend on the window: not on its shape, its place, its batch, its vector tails, the memory format of its neighbours.
+Two things do, and are put right here while a network runs in float32 on the CPU:
+
+- torch gives a convolution of one image to oneDNN only if its channels and first two axes have more than 20,480
+  elements, and to a plain matrix product otherwise, which rounds differently and is up to eight times slower in three
+  axes. Small ones run beside themselves, as a batch of two, which always goes to oneDNN.
+- oneDNN's transposed convolution sums in an order that depends on the lengths of the axes. It becomes what it is: a
+  convolution that gives all places inside an input voxel as channels, and their interleaving.
+
+A network run outside of this agrees to rounding, not to the bit.
 """
 
 from __future__ import annotations
 
 import math
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from geomedsr.grid import Shape
@@ -22,7 +31,8 @@ __all__ = ["LARGE", "OneKernel", "is_judged"]
 LARGE = 20480
 """Above so many elements oneDNN takes a convolution of one image."""
 
-_CONVOLUTIONS = frozenset({torch.conv2d, torch.conv3d, torch.conv_transpose2d, torch.conv_transpose3d})
+_PLAIN = {2: torch.conv2d, 3: torch.conv3d}
+_TRANSPOSED = frozenset({torch.conv_transpose2d, torch.conv_transpose3d})
 
 
 def is_judged(weight: Shape, groups: int) -> bool:
@@ -31,14 +41,58 @@ def is_judged(weight: Shape, groups: int) -> bool:
 
 
 class OneKernel(TorchFunctionMode):
-    """Runs small convolutions beside themselves, as a batch of two, so that oneDNN takes them, too."""
+    """Makes each convolution take one kernel and one order of summing, whatever the window."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         kwargs = kwargs or {}
-        if function in _CONVOLUTIONS:
-            x, weight, *more = args
-            groups = more[4] if len(more) > 4 else kwargs.get("groups", 1)
-            if x.shape[0] == 1 and math.prod(x.shape[:4]) <= LARGE and is_judged(tuple(weight.shape), groups):
-                both: Tensor = function(torch.cat([x, x]), weight, *more, **kwargs)
-                return both[:1]
+        if function in _PLAIN.values():
+            return _convolve(function, *args, **kwargs)
+        if function in _TRANSPOSED and _interleaves(*args, **kwargs):
+            return _interleaved(*args[:5])
         return function(*args, **kwargs)
+
+
+def _convolve(function: Any, x: Tensor, weight: Tensor, *more: Any, **named: Any) -> Tensor:  # noqa: ANN401
+    groups = more[4] if len(more) > 4 else named.get("groups", 1)
+    small = x.shape[0] == 1 and math.prod(x.shape[:4]) <= LARGE and is_judged(tuple(weight.shape), groups)
+    result: Tensor = function(torch.cat([x, x]) if small else x, weight, *more, **named)
+    return result[:1] if small else result
+
+
+def _interleaves(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Shape,
+    padding: Shape,
+    output_padding: Shape,
+    groups: int = 1,
+    dilation: Shape = (1,),
+) -> bool:
+    """Whether a transposed convolution makes the image exactly `stride` times finer, which all its uses here do."""
+    rows = zip(weight.shape[2:], stride, padding, output_padding, strict=True)
+    return groups == 1 and set(dilation) == {1} and all(k - 2 * p + extra == s for k, s, p, extra in rows)
+
+
+def _interleaved(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Shape, padding: Shape) -> Tensor:
+    """A transposed convolution as a convolution and an interleaving of its channels.
+
+    Output voxel s q + phase gets x[q + d] times weight[phase + p - s d], for all d for which that exists.
+    """
+    ndim, kernel = len(stride), tuple(weight.shape[2:])
+    looks = [max((s - 1 + p) // s, (k - 1 - p) // s) for k, s, p in zip(kernel, stride, padding, strict=True)]
+    taps = functional.pad(weight, (0, 1) * ndim)  # the tap behind the last is the one that does not exist
+    for axis in reversed(range(ndim)):
+        k, s, p, look = kernel[axis], stride[axis], padding[axis], looks[axis]
+        wanted = [phase + p - s * d for phase in range(s) for d in range(-look, look + 1)]
+        index = torch.tensor([t if 0 <= t < k else k for t in wanted], device=weight.device)
+        taps = taps.index_select(axis + 2, index)
+        taps = taps.reshape(*taps.shape[: axis + 2], s, 2 * look + 1, *taps.shape[axis + 3 :])
+    phases, places = range(2, 2 + 2 * ndim, 2), range(3, 3 + 2 * ndim, 2)
+    taps = taps.permute(1, *phases, 0, *places).flatten(0, ndim)
+    biases = None if bias is None else bias.repeat_interleave(math.prod(stride))
+    y = _convolve(_PLAIN[ndim], x, taps, biases, 1, tuple(looks))
+    y = y.reshape(y.shape[0], weight.shape[1], *stride, *y.shape[2:])
+    order = chain.from_iterable((2 + ndim + axis, 2 + axis) for axis in range(ndim))
+    finer = [n * s for n, s in zip(x.shape[2:], stride, strict=True)]
+    return y.permute(0, 1, *order).reshape(*y.shape[:2], *finer)
