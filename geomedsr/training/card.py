@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from geomedsr.data.intensity import IntensityRule
 from geomedsr.model import Model
 from geomedsr.recipe import Files, Recipe
 
@@ -39,11 +40,21 @@ def _use(model: Model, recipe: Recipe) -> str:
         ("Channels", ", ".join(recipe.channels)),
         ("Input spacing", _span(scope.spacing, scope.units)),
         ("Input values", _span(scope.values, "")),
-        ("Intensities", ", ".join(f"{k} {v}" for k, v in recipe.intensity.model_dump().items())),
+        ("Intensities", _intensity(recipe.intensity)),
         ("Network", f"{recipe.network.name}, {model.parameters:,} parameters, reach {model.network.reach}"),
         ("Licence", recipe.licence),
     ]
     return "## Use\n\n" + _table(("", ""), rows)
+
+
+def _intensity(rule: IntensityRule) -> str:
+    told = {
+        "identity": "as they are",
+        "percentile": f"0 to 0, the {rule.high:g}th percentile of the foreground to 1",
+        "window": f"{rule.low:g} to 0, {rule.high:g} to 1",
+        "reflectance": f"a reflectance of 0 to 0, of {rule.high:g} to 1; a digital number of {rule.digital:g} is 1",
+    }
+    return told[rule.name]
 
 
 def _scores(scores: dict[str, Any]) -> str:
