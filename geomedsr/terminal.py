@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Terminal", "say", "show"]
 
-_LINE_EVERY = 10.0
-"""Units: seconds between progress lines where stderr is no terminal."""
+_SOONEST, _LATEST, _STEP = 10.0, 60.0, 0.1
+"""Where stderr is no terminal, a line comes after 10 s when a tenth more is done, and after 60 s anyway."""
 
 
 def say(text: str) -> None:
@@ -40,14 +40,14 @@ class Terminal:
     as_json: bool = False
     _job: Job | None = None
     _began: float = 0.0
-    _last_line: float = 0.0
+    _last_line: tuple[float, float] = (0.0, 0.0)
     _bar: Progress | None = None
     _task: TaskID | None = None
 
     def begin(self, job: Job) -> None:
         """An image is begun."""
         self._job, self._began = job, time.monotonic()
-        self._last_line = self._began
+        self._last_line = (self._began, 0.0)
         if not self.quiet and sys.stderr.isatty():
             self._bar = _bar()
             self._task = self._bar.add_task(job.source.name, total=None)
@@ -57,12 +57,16 @@ class Terminal:
         """So many of its voxels are done."""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, total=total)
-        elif not self.quiet and time.monotonic() - self._last_line >= _LINE_EVERY:
-            self._last_line = time.monotonic()
+        elif not self.quiet and self._is_due(done / total):
+            self._last_line = (time.monotonic(), done / total)
             say(self._line(done, total))
 
+    def _is_due(self, share: float) -> bool:
+        waited = time.monotonic() - self._last_line[0]
+        return waited >= _LATEST or (waited >= _SOONEST and share >= self._last_line[1] + _STEP)
+
     def _line(self, done: int, total: int) -> str:
-        rate = done / (time.monotonic() - self._began)
+        rate = max(done, 1) / (time.monotonic() - self._began)
         name = self._job.source.name if self._job else ""
         return f"{name}: {done / total:.0%}, {rate / 1e6:.2f} million voxels/s, {(total - done) / rate:.0f} s left"
 

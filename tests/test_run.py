@@ -255,6 +255,13 @@ def test_values_outside_the_model_are_warned_of_with_the_numbers() -> None:
     assert fitting.value_warning(model(), Image.empty(image.spec), "a.tif") is None
 
 
+def test_ct_in_a_model_for_mri_is_warned_of() -> None:
+    t1 = model(name="t1", modality="mri", values=None)
+    image = Image.of(np.linspace(-1000, 900, 64**3).reshape(1, 64, 64, 64))
+    assert "below -150, as in CT" in str(fitting.value_warning(t1, image, "a.nii"))
+    assert fitting.value_warning(t1, Image.of(np.abs(image.voxels)), "a.nii") is None
+
+
 def test_a_planar_model_works_in_the_plane_of_the_slices() -> None:
     t1 = model(name="t1", task=Task(2, 1, (2, 2)), channel_names=("T1",), modality="mri", spacing=None)
     assert fitting.fit(t1, head(), "a.nii", None, None).axes == (0, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,6 +23,10 @@ __all__ = ["BASELINES", "Fit", "fit", "kind_of", "look", "value_warning"]
 
 BASELINES = ("nearest", "linear", "cubic", "lanczos")
 """The models of `geomedsr.model.BASELINES`, named here so that a list of models needs no torch."""
+
+
+_HOUNSFIELD = -150.0
+"""No MRI has many values below this; air in CT has -1000, fat -100."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +159,15 @@ def _box_at(shape: Shape, size: int, places: tuple[float, ...]) -> Box:
 
 def value_warning(model: Model, source: Source, file: str) -> str | None:
     """A sentence where sampled values are outside what the model was trained on."""
-    if model.values is None:
+    low, high = model.values or ((_HOUNSFIELD, math.inf) if model.modality == "mri" else (-math.inf, math.inf))
+    if math.isinf(low) and math.isinf(high):
         return None
-    low, high = model.values
     voxels = look(source)
     outside = float(((voxels < low) | (voxels > high)).mean()) if voxels.size else 0.0
     if outside <= 0.01:
         return None
+    asked = f"outside {low:g} to {high:g}" if math.isfinite(high) else f"below {low:g}, as in CT"
     return (
-        f"{outside:.0%} of the values sampled in {file} ({voxels.min():.4g} to {voxels.max():.4g}) are outside "
-        f"{low:g} to {high:g}, what {model.name} was trained on: judge its result with care."
+        f"{outside:.0%} of the values sampled in {file} ({voxels.min():.4g} to {voxels.max():.4g}) are {asked}, "
+        f"which {model.name} was not trained on: judge its result with care."
     )
