@@ -16,14 +16,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geomedsr.degradations import _noise
-from geomedsr.degradations._degradation import Degradation, filter_axis, gaussian_taps
-from geomedsr.grid import Factor
+from geomedsr.degradations._axis import average_axis, filter_axis, gaussian_taps
+from geomedsr.degradations._degradation import Degradation, Separable
+from geomedsr.degradations._mtf import published
+from geomedsr.degradations._noise import Noise, NoiseSetting
+from geomedsr.degradations._range import Range, Setting
+from geomedsr.errors import RecipeError
 
 __all__ = ["Sensor", "build", "gaussian_sigma"]
 
+_DIGITS = 3
+"""Drawn values are rounded to this many digits, finer than any that is published, so that few Gaussians are sought."""
 
-@lru_cache(maxsize=256)
+
+@lru_cache(maxsize=4096)
 def gaussian_sigma(mtf: float, factor: int) -> float:
     """The Gaussian's standard deviation, in fine voxels, that brings a box of `factor` voxels down to `mtf`.
 
@@ -45,35 +51,61 @@ def gaussian_sigma(mtf: float, factor: int) -> float:
     return low
 
 
-class Sensor:
-    """Gaussian MTF, area average, Gaussian noise; `mtf` is one value, or one for each channel."""
+class Sensor(Separable):
+    """Gaussian MTF, area average, Gaussian noise.
 
-    def __init__(self, mtf: float | Sequence[float] = 0.3, noise: float = 0.0) -> None:
-        values = [float(mtf)] if isinstance(mtf, int | float) else [float(value) for value in mtf]
-        if not all(0.01 <= value < 1 for value in values) or noise < 0:
-            raise ValueError(f"mtf is between 0.01 and 1, noise at least 0; got {mtf} and {noise}")
-        self.mtf = values
-        self.noise = noise
+    `mtf` is one value, or one for each channel, each a number or [low, high] (so that one range for all channels is
+    [[low, high]]), or the name of a sensor whose published values are picked by `bands`, in the order of the
+    channels: `sentinel2` or `sentinel2_cnes`, two sources that differ by up to 0.044 in the 10 m bands.
+    """
+
+    def __init__(
+        self,
+        mtf: str | float | Sequence[Setting] = 0.3,
+        noise: NoiseSetting = 0.0,
+        bands: Sequence[str | int] | None = None,
+    ) -> None:
+        if bands is not None and not isinstance(mtf, str):
+            raise ValueError("bands pick from a sensor's published values; name it, as in mtf: sentinel2")
+        values = published(mtf, bands) if isinstance(mtf, str) else mtf if isinstance(mtf, list | tuple) else [mtf]
+        if not values:
+            raise ValueError("mtf is one value, or one for each channel; the list is empty")
+        self.ranges = tuple(Range.of("mtf", value, 0.01, 1) for value in values)
+        self.maps = len(self.ranges)
+        self.noise = Noise.of(noise, "gaussian")
         # Wide enough for the factors in use (up to 8); a wider margin costs little.
-        self.reach: int | None = 8 * math.ceil(4 * gaussian_sigma(min(values), 8) / 8)
+        self.reach = 8 * math.ceil(4 * gaussian_sigma(min(one.low for one in self.ranges), 8) / 8)
 
-    def __call__(self, hr: Tensor, factor: Factor, rng: torch.Generator) -> Tensor:
-        """The coarse batch."""
-        channels = hr.shape[1]
-        if len(self.mtf) not in (1, channels):
-            raise ValueError(f"mtf has {len(self.mtf)} values for {channels} channels")
-        lr = hr.float()
-        for axis, f in enumerate(factor, start=2):
-            if f > 1:
-                lr = filter_axis(lr, axis, self._taps(f, channels))
-                lr = lr.reshape(*lr.shape[:axis], -1, f, *lr.shape[axis + 1 :]).mean(axis + 1)
-        return _noise.gaussian(lr, self.noise, rng)
+    def along(self, x: Tensor, axis: int, factor: int, rng: torch.Generator) -> Tensor:
+        """The batch with one axis made coarse.
 
-    def _taps(self, factor: int, channels: int) -> Tensor:
-        kernels = [gaussian_taps(gaussian_sigma(mtf, factor)) for mtf in self.mtf]
-        width = max(len(kernel) for kernel in kernels)
-        padded = [[0.0] * ((width - len(k)) // 2) + k + [0.0] * ((width - len(k)) // 2) for k in kernels]
-        return torch.tensor(padded * (channels // len(padded)))
+        Raises:
+            RecipeError: there are several values of `mtf`, but not one for each channel.
+        """
+        if self.maps not in (1, x.shape[1]):
+            raise RecipeError(
+                f"degradation sensor: mtf has {self.maps} values for {x.shape[1]} channels; give one for each, "
+                "one for all, or one range for all as [[low, high]]."
+            )
+        return average_axis(filter_axis(x, axis, self._taps(factor, x.shape[0], rng)), axis, factor)
+
+    def _taps(self, factor: int, count: int, rng: torch.Generator) -> Tensor:
+        """Shape: (count, maps, K), or (1, maps, K) where nothing is drawn."""
+        kernels = [[gaussian_taps(gaussian_sigma(mtf, factor)) for mtf in row] for row in self._values(count, rng)]
+        width = max(len(kernel) for row in kernels for kernel in row)
+        return torch.tensor([[_widened(kernel, width) for kernel in row] for row in kernels])
+
+    def _values(self, count: int, rng: torch.Generator) -> list[list[float]]:
+        """The MTF of each map, for each image where any is drawn."""
+        if not any(one.random for one in self.ranges):
+            return [[one.low for one in self.ranges]]
+        columns = [torch.as_tensor(one.draw(count, rng)).expand(count).tolist() for one in self.ranges]
+        return [[round(value, _DIGITS) for value in row] for row in zip(*columns, strict=True)]
+
+
+def _widened(kernel: list[float], width: int) -> list[float]:
+    margin = [0.0] * ((width - len(kernel)) // 2)
+    return margin + kernel + margin
 
 
 def build(**settings: Any) -> Degradation:  # noqa: ANN401 - JSON values
