@@ -133,8 +133,8 @@ def _lengths(work: Work, axis: int) -> Iterator[tuple[int, int]]:
         yield high, count(high)
         if high <= least:
             return
-        # One tile more, then in steps of a tenth: windows that differ by less are alike.
-        wanted = max(count(high) + 1, math.ceil(wanted * 1.1))
+        # One tile more, then in steps of a fifth: windows that differ by less are alike.
+        wanted = max(count(high) + 1, math.ceil(wanted * 1.2))
 
 
 def halve(work: Work, window: Shape) -> Shape | None:

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from geomedsr.inference.memory import _cgroup_rooms, available, is_exhausted, steady_heap
+
+
+def group(folder: Path, limit: str, names: tuple[str, str], cache: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / names[0]).write_text(limit + "\n")
+    (folder / names[1]).write_text("300\n")
+    (folder / "memory.stat").write_text(f"anon 200\n{cache} 100\n")
+
+
+def test_the_second_version_s_limits_count_on_every_level(tmp_path: Path) -> None:
+    names = ("memory.max", "memory.current")
+    group(tmp_path / "tree/job", "max", names, "inactive_file")
+    group(tmp_path / "tree", "1000", names, "inactive_file")
+    (tmp_path / "self").write_text("0::/job\n")
+    assert _cgroup_rooms(tmp_path / "tree", tmp_path / "self") == [800]
+
+
+def test_the_first_version_has_a_tree_for_memory(tmp_path: Path) -> None:
+    group(tmp_path / "memory", "2000", ("memory.limit_in_bytes", "memory.usage_in_bytes"), "total_inactive_file")
+    (tmp_path / "self").write_text("5:cpu:/elsewhere\n4:memory:/of/the/host\n")
+    assert _cgroup_rooms(tmp_path, tmp_path / "self") == [1800]
+
+
+def test_without_control_groups_the_machine_counts(tmp_path: Path) -> None:
+    assert _cgroup_rooms(tmp_path, tmp_path / "none") == []
+    assert 0 < available() <= psutil.virtual_memory().total
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."), True),
+        (RuntimeError("shape mismatch"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_what_says_that_memory_ran_out(error: Exception, expected: bool) -> None:
+    assert is_exhausted(error) is expected
+
+
+def test_the_heap_works_as_before_and_after() -> None:
+    with steady_heap():
+        assert torch.ones(1 << 24).sum() == 1 << 24
+    assert torch.ones(1 << 24).sum() == 1 << 24
