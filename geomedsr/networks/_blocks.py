@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from geomedsr.grid import Factor, Shape
 
-__all__ = ["PixelShuffle", "ResidualBlock", "Upsampler", "ceil_reach", "conv", "conv_transpose", "stages", "zero_"]
+__all__ = [
+    "RRDB",
+    "DenseBlock",
+    "NearestUpsampler",
+    "PixelShuffle",
+    "ResidualBlock",
+    "Upsampler",
+    "ceil_reach",
+    "conv",
+    "conv_transpose",
+    "crop_to",
+    "nearest_reach",
+    "pad_to_multiple",
+    "repeat_voxels",
+    "stages",
+    "upsampler_reach",
+    "zero_",
+]
 
 
 def conv(ndim: int, inputs: int, outputs: int, kernel: int = 3, **more: Any) -> nn.Conv2d | nn.Conv3d:  # noqa: ANN401
@@ -34,6 +53,32 @@ def zero_(layer: nn.Module) -> nn.Module:
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """The tensor with its last voxels repeated at the far ends, until `multiple` divides every axis."""
+    missing = [-n % multiple for n in reversed(x.shape[2:])]
+    if not any(missing):
+        return x
+    return functional.pad(x, [end for n in missing for end in (0, n)], mode="replicate")
+
+
+def crop_to(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """The tensor without the voxels at the far ends that are more than `shape`."""
+    for axis, length in enumerate(shape, start=2):
+        x = x.narrow(axis, 0, length)
+    return x
+
+
+def repeat_voxels(x: Tensor, factor: Factor) -> Tensor:
+    """Each voxel as a block of `factor` voxels: the nearest neighbour, without arithmetic.
+
+    Shape: (B, C, *S) to (B, C, *(S * factor))
+    """
+    for axis, f in enumerate(factor, start=2):
+        if f > 1:
+            x = x.unsqueeze(axis + 1).expand(*x.shape[: axis + 1], f, *x.shape[axis + 1 :]).flatten(axis, axis + 1)
+    return x
 
 
 def stages(factor: Factor) -> list[Factor]:
@@ -88,6 +133,25 @@ class Upsampler(nn.Sequential):
         super().__init__(*layers)
 
 
+class NearestUpsampler(nn.Module):
+    """Repeated voxels and a convolution with its activation, one pair for each step of the factor.
+
+    Shape: (B, width, *S) to (B, width, *(S * factor))
+    Reference: Wang et al. 2018 (ESRGAN), arXiv:1809.00219
+    """
+
+    def __init__(self, ndim: int, width: int, factor: Factor) -> None:
+        super().__init__()
+        self.steps = stages(factor)
+        self.convs = nn.ModuleList([conv(ndim, width, width) for _ in self.steps])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The finer features."""
+        for step, layer in zip(self.steps, self.convs, strict=True):
+            x = functional.leaky_relu(layer(repeat_voxels(x, step)), 0.2)
+        return x
+
+
 class ResidualBlock(nn.Module):
     """Two convolutions and a skip, without normalisation.
 
@@ -105,6 +169,64 @@ class ResidualBlock(nn.Module):
         """The input and a correction."""
         correction: Tensor = self.second(functional.relu(self.first(x)))
         return x + (correction if self.scale == 1.0 else correction * self.scale)
+
+
+class DenseBlock(nn.Module):
+    """Five convolutions, each of which sees the input and all before it; a fifth of the last is added to the input.
+
+    Shape: (B, width, *S) to the same
+    Reference: Wang et al. 2018 (ESRGAN), arXiv:1809.00219
+    """
+
+    reach = 5
+
+    def __init__(self, ndim: int, width: int, growth: int) -> None:
+        super().__init__()
+        widths = [width + i * growth for i in range(5)]
+        self.convs = nn.ModuleList([conv(ndim, n, growth) for n in widths[:-1]])
+        self.last = conv(ndim, widths[-1], width)
+        for layer in (*self.convs, self.last):
+            # A tenth of He's start: deep stacks of sums begin near the identity.
+            nn.init.kaiming_normal_(layer.weight)
+            layer.weight.data *= 0.1
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The input and a correction."""
+        seen = x
+        for layer in self.convs:
+            seen = torch.cat([seen, functional.leaky_relu(layer(seen), 0.2)], 1)
+        correction: Tensor = self.last(seen)
+        return x + 0.2 * correction
+
+
+class RRDB(nn.Module):
+    """Three dense blocks; a fifth of what they give is added to the input.
+
+    Shape: (B, width, *S) to the same
+    Reference: Wang et al. 2018 (ESRGAN), arXiv:1809.00219
+    """
+
+    reach = 3 * DenseBlock.reach
+
+    def __init__(self, ndim: int, width: int, growth: int) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*[DenseBlock(ndim, width, growth) for _ in range(3)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The input and a correction."""
+        correction: Tensor = self.blocks(x)
+        return x + 0.2 * correction
+
+
+def nearest_reach(factor: Factor, tail: int = 2) -> list[Fraction]:
+    """How far a `NearestUpsampler` and `tail` 3-wide convolutions behind it look, in voxels of its input."""
+    reach = [Fraction(0)] * len(factor)
+    scale = [1] * len(factor)
+    for step in stages(factor):
+        scale = [s * f for s, f in zip(scale, step, strict=True)]
+        reach = [r + Fraction(1, s) for r, s in zip(reach, scale, strict=True)]
+    return [r + Fraction(tail, s) for r, s in zip(reach, scale, strict=True)]
 
 
 def upsampler_reach(factor: Factor, tail: int = 1) -> list[Fraction]:
