@@ -163,6 +163,8 @@ def test_half_a_pair_is_an_existing_output(tmp_path: Path) -> None:
     touch(tmp_path / "b.img")
     with pytest.raises(OutputError, match=r"b\.img exists already"):
         check_target(Job(touch(tmp_path / "a.nii"), tmp_path / "b.hdr"), [], replace=False)
+    with pytest.raises(OutputError, match="is the input"):
+        check_target(Job(touch(tmp_path / "c.hdr.gz"), tmp_path / "c.img.gz"), [], replace=True)
 
 
 def test_a_folder_that_is_no_archive_is_not_replaced(tmp_path: Path) -> None:

@@ -33,6 +33,9 @@ _WRITTEN_AS = {".jp2": ".tif", ".vrt": ".tif"}
 """Formats that are read but not written, and what is written instead."""
 
 
+_PAIRED = (".hdr", ".img", ".hdr.gz", ".img.gz")
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One image to upscale, and where to."""
@@ -129,8 +132,11 @@ def check_target(job: Job, sources: Sequence[Path], *, replace: bool) -> None:
 
 def _halves(target: Path) -> list[Path]:
     """The files that an output consists of: two for a `.hdr` and `.img` pair."""
-    pair = target.suffix.lower() in (".hdr", ".img")
-    return [target.with_suffix(".hdr"), target.with_suffix(".img")] if pair else [target]
+    base = _pair(target)
+    if base is None:
+        return [target]
+    packed = ".gz" if target.name.lower().endswith(".gz") else ""
+    return [base.with_name(f"{base.name}{half}{packed}") for half in (".hdr", ".img")]
 
 
 def _is_archive(folder: Path) -> bool:
@@ -145,14 +151,15 @@ def _overlap(source: Path, target: Path) -> bool:
     inside, outside = source.resolve(), target.resolve()
     if archive_of(target) is not None and outside.is_relative_to((archive_of(source) or source).resolve()):
         return True
-    if _pair(source) is not None and _pair(source) == _pair(target):
+    if _pair(inside) is not None and _pair(inside) == _pair(outside):
         return True
     return inside.is_relative_to(outside)
 
 
 def _pair(path: Path) -> Path | None:
-    """What the two halves of a `.hdr` and `.img` image have in common."""
-    return path.resolve().with_suffix("") if path.suffix.lower() in (".hdr", ".img") else None
+    """What the two halves of a `.hdr` and `.img` image have in common, or None."""
+    suffix = suffix_of(path) or ""
+    return path.with_name(path.name[: -len(suffix)]) if suffix in _PAIRED else None
 
 
 def check_conversion(target: Path, before: ImageSpec) -> None:
@@ -164,7 +171,7 @@ def check_conversion(target: Path, before: ImageSpec) -> None:
     suffix, grid = suffix_of(target), before.grid
     if suffix in (".tif", ".tiff") and grid.ndim != 2:
         raise OutputError(f"{target} would be a GeoTIFF, which has 2 axes; the image has {grid.ndim}. Choose .zarr.")
-    if suffix in (".nii", ".nii.gz", ".hdr", ".img") and grid.crs is not None:
+    if suffix in (".nii", ".nii.gz", *_PAIRED) and grid.crs is not None:
         raise OutputError(f"{target} would be NIfTI, which has no place for a raster's CRS. Choose .tif or .zarr.")
 
 
