@@ -38,7 +38,8 @@ class ImageSpec:
     `dtype` is the storage type, `nodata` the stored value that means "invalid" (None: there is none), `chunks` the
     storage blocks on the spatial axes (None: no blocks), `extra` what each format wants back, keyed by format and
     opaque to everybody else. A format finds how much finer an output is by comparing `grid` with the grid that it
-    remembered in its own `extra` when it read the image.
+    remembered in its own `extra` when it read the image. `scaling` says of each channel how its stored values become
+    physical ones (empty: they are); every format honours it, or stores physical values in a real dtype.
     """
 
     grid: Grid
@@ -47,6 +48,7 @@ class ImageSpec:
     nodata: float | None = None
     chunks: Shape | None = None
     extra: Mapping[str, object] = field(default_factory=dict)
+    scaling: tuple[Scaling, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -67,7 +69,12 @@ class ImageSpec:
         before = self.extra.get("channels", tuple(range(len(self.channels))))
         assert isinstance(before, tuple)
         chosen = tuple(before[i] for i in index)
-        return replace(self, channels=tuple(self.channels[i] for i in index), extra={**self.extra, "channels": chosen})
+        return replace(
+            self,
+            channels=tuple(self.channels[i] for i in index),
+            extra={**self.extra, "channels": chosen},
+            scaling=tuple(self.scaling[i] for i in index) if self.scaling else (),
+        )
 
 
 @runtime_checkable
@@ -124,6 +131,10 @@ class Format(Protocol):
 
     def open_source(self, path: Path) -> Source:
         """The image for reading."""
+        ...
+
+    def target_spec(self, path: Path, spec: ImageSpec) -> ImageSpec:
+        """What will be read back from a file that is written from `spec`: all of it that the format can hold."""
         ...
 
     def create_sink(self, path: Path, spec: ImageSpec, options: Mapping[str, str] | None = None) -> Sink:

@@ -19,10 +19,11 @@ from queue import Queue
 import numpy as np
 import pytest
 
+import geomedsr
 from geomedsr import registry
 from geomedsr.errors import GeomedsrError, InputError, OutputError, WriteFailedError
 from geomedsr.grid import Box, Grid
-from geomedsr.image import Format, ImageSpec, Sink, Source, Voxels
+from geomedsr.image import Format, ImageSpec, Scaling, Sink, Source, Voxels
 from geomedsr.io import format_of
 
 SUFFIXES = [(name, suffix) for name in registry.names("io") for suffix in registry.load("io", name).SUFFIXES]
@@ -235,6 +236,75 @@ def test_another_dtype_may_be_asked_for(door: Door) -> None:
     second = written(door, narrow, read(first) + 200, door.path("narrow"))
     assert second.spec.dtype == np.uint8
     np.testing.assert_array_equal(read(second), np.minimum(np.rint(read(first) + 200), 255))
+
+
+def scaled(spec: ImageSpec) -> Voxels:
+    """Physical voxels whose stored numbers are whole."""
+    axes = [1] * spec.grid.ndim
+    slopes, intercepts = (
+        np.reshape([getattr(scaling, name) for scaling in spec.scaling], (-1, *axes)) for name in ("slope", "intercept")
+    )
+    return np.asarray(values(spec) * slopes + intercepts, np.float32)
+
+
+def assert_same_voxels(found: Voxels, expected: Voxels) -> None:
+    # The slope may be kept in float32, and a voxel is float32 itself: one rounding each, of the largest term.
+    np.testing.assert_allclose(found.ravel(), expected.ravel(), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("scaling", [(Scaling(1e-4, -0.1),) * 2, (Scaling(1e-4), Scaling(2.0, 273.15))])
+@pytest.mark.parametrize("dtype", ["int16", "uint16", "int32", "float32"])
+def test_scaled_voxels_are_given_back(door: Door, scaling: tuple[Scaling, ...], dtype: str) -> None:
+    spec = replace(door.spec(dtype), scaling=scaling)
+    source = written(door, spec, scaled(spec))
+    assert_same_voxels(read(source), scaled(spec))
+    assert source.spec.dtype in (np.dtype(dtype), np.float32)
+    if source.spec.dtype.kind == "i":
+        np.testing.assert_allclose([s.slope for s in source.spec.scaling], [s.slope for s in scaling], rtol=1e-7)
+    second = written(door, source.spec.with_channels((1,)), read(source)[1:], door.path("second"))
+    assert_same_voxels(read(second), scaled(spec)[1])
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".tif", ".zarr"])
+@pytest.mark.parametrize("dtype", ["int16", "uint16", "float32"])
+def test_scaled_voxels_mean_the_same_in_another_format(door: Door, suffix: str, dtype: str) -> None:
+    other = Door("other", suffix, door.folder)
+    spec = replace(door.spec("int16"), scaling=(Scaling(1e-4, -0.1),) * 2)
+    first = written(door, spec, scaled(spec))
+    asked = replace(first.spec, dtype=np.dtype(dtype))
+    if not other.takes(asked):
+        pytest.skip(f"{suffix} does not take the axes of {door.suffix}")
+    second = written(other, asked, read(first), other.path("second"))
+    assert second.spec.dtype == asked.dtype
+    assert_same_voxels(read(second), scaled(spec))
+    assert bool(second.spec.scaling) == (dtype != "float32")
+
+
+@pytest.mark.parametrize("second", [Scaling(1e-4, -0.1), Scaling(2.0)], ids=["one scaling", "two scalings"])
+def test_a_run_from_format_to_format_passes_its_own_check(tmp_path: Path, second: Scaling) -> None:
+    door = Door("geotiff", ".tif", tmp_path)
+    spec = replace(door.spec("uint16", nodata=0.0), scaling=(Scaling(1e-4, -0.1), second))
+    first = written(door, spec, scaled(spec))
+    report = geomedsr.upscale(door.path(), tmp_path / "image.zarr", "nearest", scale=(2,))
+    assert report.after is not None
+    assert report.after.dtype == (np.uint16 if second == spec.scaling[0] else np.float32)
+    fine = read(format_of(report.output).open_source(report.output))
+    assert_same_voxels(fine[:, ::2, 1::2], read(first))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32", "float64"])
+@pytest.mark.parametrize("nodata", [None, 7.0, -9999.0, float("nan")])
+@pytest.mark.parametrize("grid", GRIDS[:2], ids=["volume", "raster"])
+def test_what_is_promised_is_read_back(door: Door, dtype: str, nodata: float | None, grid: Grid) -> None:
+    spec = ImageSpec(grid, ("a", "b"), np.dtype(dtype), nodata, scaling=(Scaling(0.5),) * 2)
+    if not door.takes(spec):
+        pytest.skip(f"{door.suffix} does not take this image")
+    promised = door.format.target_spec(door.path(), spec)
+    found = written(door, spec, values(spec)).spec
+    assert (found.shape, found.dtype, found.scaling) == (promised.shape, promised.dtype, promised.scaling)
+    assert found.channels == promised.channels
+    np.testing.assert_equal(found.nodata, promised.nodata)
+    assert found.grid.same_place(replace(promised.grid, crs=found.grid.crs))
 
 
 def test_nan_survives_in_floats(door: Door) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geomedsr.image import Scaling
+from geomedsr.image import ImageSpec, Scaling
 
-__all__ = ["PLAIN", "Coding", "fitting_nodata", "holds", "lowest_for"]
+__all__ = ["PLAIN", "Coding", "fitting_nodata", "holds", "lowest_for", "scaling_of", "with_one_scaling"]
 
 PLAIN = Scaling()
 """Stored numbers are the physical ones."""
@@ -128,6 +129,33 @@ def lowest_for(nodata: float | None, dtype: np.dtype[Any]) -> float | None:
     if nodata is None or fitting is not None or dtype.kind == "b":
         return fitting
     return float(_ends(dtype)[0])
+
+
+def scaling_of(channels: Iterable[Scaling]) -> tuple[Scaling, ...]:
+    """What `ImageSpec.scaling` says of these channels: nothing where all are plain."""
+    found = tuple(channels)
+    return found if any(scaling != PLAIN for scaling in found) else ()
+
+
+def with_one_scaling(spec: ImageSpec) -> ImageSpec:
+    """The spec for a format that has one scaling for all channels; where they differ, it holds float32.
+
+    A real number is stored as it is, without scaling; a nodata that was a scaled number then becomes NaN.
+
+    Example:
+        >>> from geomedsr.grid import Grid
+        >>> two = (Scaling(0.1), Scaling(0.2))
+        >>> spec = ImageSpec(Grid.plain((4, 5)), ("a", "b"), np.dtype(np.int16), -1.0, scaling=two)
+        >>> with_one_scaling(spec).dtype, with_one_scaling(spec).nodata
+        (dtype('float32'), nan)
+        >>> with_one_scaling(spec.with_channels((1,))).dtype
+        dtype('int16')
+    """
+    if len(set(spec.scaling)) > 1:
+        spec = replace(spec, dtype=np.dtype(np.float32))
+    if spec.scaling and spec.dtype.kind == "f":
+        spec = replace(spec, scaling=(), nodata=None if spec.nodata is None else math.nan)
+    return spec
 
 
 def _ends(dtype: np.dtype[Any]) -> tuple[int, int]:

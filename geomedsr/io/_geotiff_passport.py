@@ -16,6 +16,8 @@ from rasterio.rpc import RPC
 from rasterio.transform import Affine
 
 from geomedsr.grid import Factor, Grid
+from geomedsr.image import Scaling
+from geomedsr.io._coding import PLAIN
 
 __all__ = [
     "Band",
@@ -61,8 +63,7 @@ class Band:
     index: int
     description: str | None = None
     nodata: float | None = None
-    scale: float = 1.0
-    offset: float = 0.0
+    scaling: Scaling = PLAIN
     unit: str | None = None
     colour: str = "undefined"
     tags: Tags = ()
@@ -180,8 +181,7 @@ def _band(dataset: DatasetReader, index: int) -> Band:
         index,
         description=dataset.descriptions[i] or None,
         nodata=None if nodata is None else float(nodata),
-        scale=float(dataset.scales[i]),
-        offset=float(dataset.offsets[i]),
+        scaling=Scaling(float(dataset.scales[i]), float(dataset.offsets[i])),
         unit=dataset.units[i] or None,
         colour=dataset.colorinterp[i].name,
         tags=_tags(dataset, index),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from rasterio.io import DatasetReader
 from geomedsr.errors import OutputError
 from geomedsr.grid import Factor, Grid
 from geomedsr.image import ImageSpec, Scaling
-from geomedsr.io._coding import Coding, fitting_nodata
+from geomedsr.io._coding import PLAIN, Coding, fitting_nodata, scaling_of
 from geomedsr.io._geotiff_gdal import FAILURES, open_for_reading
 from geomedsr.io._geotiff_passport import Band, Passport
 
@@ -51,6 +52,11 @@ class Plan:
     @property
     def count(self) -> int:
         return len(self.bands)
+
+    @property
+    def scaling(self) -> tuple[Scaling, ...]:
+        """What the stored numbers of each channel mean; empty where all are physical."""
+        return scaling_of(coding.scaling for coding in self.codings)
 
     @property
     def colormap(self) -> tuple[tuple[int, tuple[int, int, int, int]], ...]:
@@ -91,18 +97,21 @@ def planned(path: Path, spec: ImageSpec) -> Plan:
         raise OutputError(f"{path.name} would be a GeoTIFF, which has 2 axes; the image has {spec.grid.ndim}.")
     if dtype.name not in _STORED:
         raise OutputError(f"{path.name} cannot store {spec.dtype}; choose one of {', '.join(_STORED)}.")
-    passport = spec.extra.get("geotiff")
-    chosen = spec.extra.get("channels")
-    if isinstance(passport, Passport) and isinstance(chosen, tuple):
-        passport = passport.with_bands(chosen)
-    if not isinstance(passport, Passport) or len(passport.bands) != len(spec.channels):
-        passport = _foreign(spec)
-    elif not _same(spec.nodata, passport.nodata):
-        passport = replace(passport, bands=tuple(replace(band, nodata=spec.nodata) for band in passport.bands))
-    codings = tuple(
-        Coding(dtype, fitting_nodata(band.nodata, dtype), Scaling(band.scale, band.offset)) for band in passport.bands
-    )
-    return Plan(passport, dtype, _factor(spec.grid, passport), codings, _mask(passport, codings))
+    passport = _passport(spec)
+    codings = tuple(_codings(passport, spec, dtype))
+    mask = _mask(passport, codings)
+    bands = tuple(replace(band, scaling=new.scaling) for band, new in zip(passport.bands, codings, strict=True))
+    return Plan(replace(passport, bands=bands), dtype, _factor(spec.grid, passport), codings, mask)
+
+
+def _passport(spec: ImageSpec) -> Passport:
+    """What the input said of the spec's channels; a new passport where it came from another format."""
+    remembered, chosen = spec.extra.get("geotiff"), spec.extra.get("channels")
+    if isinstance(remembered, Passport):
+        passport = remembered.with_bands(chosen) if isinstance(chosen, tuple) else remembered
+        if len(passport.bands) == len(spec.channels):
+            return passport
+    return _foreign(spec)
 
 
 def _foreign(spec: ImageSpec) -> Passport:
@@ -116,6 +125,22 @@ def _foreign(spec: ImageSpec) -> Passport:
     )
     placed = spec.grid.affine != Grid.plain(spec.grid.shape).affine
     return Passport(Path(), spec.grid, spec.dtype.newbyteorder("="), bands, nodata, placed)
+
+
+def _codings(passport: Passport, spec: ImageSpec, dtype: np.dtype[Any]) -> Iterator[Coding]:
+    """How each band is stored: its own nodata unless the spec has another, and the spec's scaling.
+
+    An image that becomes one of real numbers holds the physical ones, and its nodata is no scaled number any more.
+    """
+    becomes_real = dtype.kind == "f" and (passport.is_foreign or passport.dtype.kind != "f")
+    keeps_nodata = passport.is_foreign or _same(spec.nodata, passport.nodata)
+    scalings = spec.scaling or (PLAIN,) * len(spec.channels)
+    for band, scaling in zip(passport.bands, scalings, strict=True):
+        nodata = band.nodata if keeps_nodata else spec.nodata
+        if becomes_real and spec.scaling:
+            yield Coding(dtype, math.nan)
+        else:
+            yield Coding(dtype, fitting_nodata(nodata, dtype), scaling)
 
 
 def _mask(passport: Passport, codings: tuple[Coding, ...]) -> str:

@@ -47,7 +47,9 @@ class GeotiffSink:
         self.target = path
         self._plan = plan = planned(path, spec)
         creation = creation_of(path, spec.grid.shape, plan.count, plan.dtype, plan.passport.interleave, options)
-        self.spec = replace(spec, dtype=plan.dtype, nodata=plan.codings[0].nodata, chunks=creation.block)
+        self.spec = replace(
+            spec, dtype=plan.dtype, nodata=plan.codings[0].nodata, scaling=plan.scaling, chunks=creation.block
+        )
         self._cog = creation.cog
         self._staging = Staging(path)
         # A COG is copied from a plain tiled file: GDAL's driver then needs no memory for the image.

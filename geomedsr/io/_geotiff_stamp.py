@@ -85,8 +85,8 @@ def _stamp_bands(dataset: DatasetWriter, bands: tuple[Band, ...], has_palette: b
         dataset.colorinterp = [ColorInterp.gray if named[0] == ColorInterp.undefined else named[0], *named[1:]]
     dataset.descriptions = tuple(band.description for band in bands)
     dataset.units = tuple(band.unit for band in bands)
-    dataset.scales = tuple(band.scale for band in bands)
-    dataset.offsets = tuple(band.offset for band in bands)
+    dataset.scales = tuple(band.scaling.slope for band in bands)
+    dataset.offsets = tuple(band.scaling.intercept for band in bands)
     for index, band in enumerate(bands, 1):
         for namespace, items in band.tags:
             _tag(dataset, index, namespace, items)

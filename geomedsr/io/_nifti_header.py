@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from geomedsr.errors import GridError, InputError
 from geomedsr.grid import Grid, Shape
 from geomedsr.image import Scaling
-from geomedsr.io._coding import PLAIN, Coding
+from geomedsr.io._coding import PLAIN, Coding, scaling_of
 from geomedsr.io._nifti_layout import Layout
 
 __all__ = ["CODES", "SIZES", "NiftiHeader", "qform_of", "sform_of", "thickened"]
@@ -121,6 +121,16 @@ class NiftiHeader:
         scaling = self._scaling if components == 1 else PLAIN
         coding = Coding(dtype.newbyteorder(self.order), scaling=scaling)
         return Layout(self._shape, long[0] if long else 1, components, coding, self.offset)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The storage type in the machine's byte order."""
+        return self.layout.coding.dtype.newbyteorder("=")
+
+    @property
+    def scaling(self) -> tuple[Scaling, ...]:
+        """What stored numbers mean, for each channel alike; empty where they are physical."""
+        return scaling_of([self.layout.coding.scaling] * len(self.channels))
 
     @property
     def channels(self) -> tuple[str, ...]:

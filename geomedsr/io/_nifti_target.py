@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from geomedsr.errors import GridError, OutputError
 from geomedsr.grid import Factor, Grid
 from geomedsr.image import ImageSpec
+from geomedsr.io._coding import PLAIN
 from geomedsr.io._nifti_header import CODES, NiftiHeader, qform_of, sform_of, thickened
 
 __all__ = ["target_header", "volume_grid"]
@@ -83,7 +84,7 @@ class _Draft:
         return cls(fields, b"")
 
     def set_voxels(self, spec: ImageSpec, source: NiftiHeader | None) -> None:
-        """Shape and dtype; scaling only where dtype stays an integer one."""
+        """Shape, dtype and scaling."""
         components = _components(spec, source)
         shape, frames = volume_grid(spec.grid).shape, len(spec.channels) // components
         if max(*shape, frames) > _MOST_VOXELS:
@@ -95,17 +96,12 @@ class _Draft:
         dim[1 : min(int(dim[0]), 3) + 1] = shape[: int(dim[0])]
         if axis <= dim[0]:
             dim[axis] = frames
-        if (
-            source
-            and components == source.layout.components
-            and spec.dtype == source.layout.coding.dtype.newbyteorder("=")
-        ):
-            keeps_scaling = spec.dtype.kind != "f" or source.layout.coding.is_plain
-        else:
-            keeps_scaling = False
+        scaling = spec.scaling[0] if spec.scaling else PLAIN
+        before = (source.layout.components, source.dtype, source.layout.coding.scaling) if source else None
+        # Where nothing changes, a slope that scales nothing (0 or NaN) stays as it is.
+        if before != (components, spec.dtype, scaling):
             self._set_dtype(spec, components)
-        if not keeps_scaling:
-            self.fields["scl_slope"], self.fields["scl_inter"] = 1, 0
+            self.fields["scl_slope"], self.fields["scl_inter"] = scaling.slope, scaling.intercept
 
     def set_place(self, grid: Grid, source: NiftiHeader | None) -> None:
         """Both forms and the spacings; slice times where they still hold."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,17 @@ from rasterio.windows import Window
 
 from geomedsr.errors import GridError, InputError, OutputError
 from geomedsr.grid import Box
-from geomedsr.image import ImageSpec, Scaling, Sink, Source, Voxels
-from geomedsr.io._coding import Coding
+from geomedsr.image import ImageSpec, Sink, Source, Voxels
+from geomedsr.io._coding import Coding, scaling_of
 from geomedsr.io._geotiff_directory import read_directory
 from geomedsr.io._geotiff_gdal import FAILURES, Complaints, driver_of, gdal, open_for_reading
 from geomedsr.io._geotiff_jp2 import check_jp2
 from geomedsr.io._geotiff_passport import Passport, passport_of
+from geomedsr.io._geotiff_plan import planned
 from geomedsr.io._geotiff_sink import GeotiffSink
 from geomedsr.io._geotiff_vrt import sources_of
 
-__all__ = ["SUFFIXES", "create_sink", "members", "open_source"]
+__all__ = ["SUFFIXES", "create_sink", "members", "open_source", "target_spec"]
 
 SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt")
 _WRITABLE = (".tif", ".tiff")
@@ -49,15 +51,30 @@ def open_source(path: Path) -> Source:
     return _GeotiffSource(path)
 
 
+def target_spec(path: Path, spec: ImageSpec) -> ImageSpec:
+    """What will be read back from a raster of this image.
+
+    Raises:
+        OutputError: a raster of this name cannot hold it.
+    """
+    _check_writable(path)
+    plan = planned(path, spec)
+    return replace(spec, dtype=plan.dtype, nodata=plan.codings[0].nodata, scaling=plan.scaling)
+
+
 def create_sink(path: Path, spec: ImageSpec, options: Mapping[str, str] | None = None) -> Sink:
     """The raster for writing; `options` are GDAL's creation options, and FORMAT=COG makes it cloud-optimised.
 
     Raises:
         OutputError: it cannot be written there, or not as asked.
     """
+    _check_writable(path)
+    return GeotiffSink(path, spec, options)
+
+
+def _check_writable(path: Path) -> None:
     if path.suffix.lower() not in _WRITABLE:
         raise OutputError(f"{path.name}: {path.suffix} is only read; write {' or '.join(_WRITABLE)} instead.")
-    return GeotiffSink(path, spec, options)
 
 
 class _GeotiffSource:
@@ -70,9 +87,7 @@ class _GeotiffSource:
             dataset, placed = self._open()
             self._passport = _described(path, dataset, placed)
             self.spec = _spec(self._passport, dataset.block_shapes[0])
-        self._codings = [
-            Coding(self._passport.dtype, band.nodata, Scaling(band.scale, band.offset)) for band in self._passport.bands
-        ]
+        self._codings = [Coding(self._passport.dtype, band.nodata, band.scaling) for band in self._passport.bands]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_dataset": None}
@@ -149,7 +164,8 @@ def _spec(passport: Passport, chunks: tuple[int, int]) -> ImageSpec:
     if passport.colormap:
         extra["palette"] = True
     names = tuple(band.name for band in passport.bands)
-    return ImageSpec(passport.grid, names, passport.dtype, passport.nodata, chunks, extra)
+    scaling = scaling_of(band.scaling for band in passport.bands)
+    return ImageSpec(passport.grid, names, passport.dtype, passport.nodata, chunks, extra, scaling)
 
 
 def _check(path: Path) -> None:

@@ -23,6 +23,7 @@ from geomedsr.errors import GridError, InputError, OutputError, WriteFailedError
 from geomedsr.grid import Box
 from geomedsr.image import ImageSpec, Voxels
 from geomedsr.io import _gzip
+from geomedsr.io._coding import with_one_scaling
 from geomedsr.io._nifti_files import (
     SUFFIXES,
     header_file,
@@ -35,10 +36,10 @@ from geomedsr.io._nifti_files import (
     voxel_file,
 )
 from geomedsr.io._nifti_layout import Buffer, Layout
-from geomedsr.io._nifti_target import target_header
+from geomedsr.io._nifti_target import target_header, volume_grid
 from geomedsr.io._staging import Staging, write_errors
 
-__all__ = ["SUFFIXES", "NiftiSink", "NiftiSource", "create_sink", "members", "open_source"]
+__all__ = ["SUFFIXES", "NiftiSink", "NiftiSource", "create_sink", "members", "open_source", "target_spec"]
 
 _MOST_PAGES = 64 << 20
 
@@ -57,6 +58,25 @@ def open_source(path: Path) -> NiftiSource:
         InputError: the file is missing, broken, or not what it claims to be.
     """
     return NiftiSource(path)
+
+
+def target_spec(path: Path, spec: ImageSpec) -> ImageSpec:
+    """What will be read back from a file of this image; of channels that are scaled differently, float32.
+
+    Raises:
+        OutputError: NIfTI has no place for such an image.
+    """
+    spec = with_one_scaling(spec)
+    header, grid = target_header(spec, path.name, single=is_single(path)), volume_grid(spec.grid)
+    return replace(
+        spec,
+        grid=replace(grid, crs=None, units=header.grid.units),
+        channels=header.channels,
+        dtype=header.dtype,
+        nodata=None,
+        chunks=None,
+        scaling=header.scaling,
+    )
 
 
 def create_sink(path: Path, spec: ImageSpec, options: Mapping[str, str] | None = None) -> NiftiSink:
@@ -83,8 +103,9 @@ class NiftiSource:
         self._spec = ImageSpec(
             grid=self.header.grid,
             channels=self.header.channels,
-            dtype=self.header.layout.coding.dtype.newbyteorder("="),
+            dtype=self.header.dtype,
             extra={"nifti": self.header},
+            scaling=self.header.scaling,
         )
         self._lock = threading.Lock()
         self._pages: _Pages | None = None
@@ -145,8 +166,9 @@ class NiftiSink:
     """
 
     def __init__(self, path: Path, spec: ImageSpec, options: Mapping[str, str] | None = None) -> None:
-        self.spec = replace(spec, chunks=None)
+        spec = with_one_scaling(spec)
         self.header = target_header(spec, path.name, single=is_single(path))
+        self.spec = replace(spec, nodata=None, chunks=None, scaling=self.header.scaling)
         self._level = _level(options or {}, path)
         self._partner = new_partner(path)
         self._staging = Staging(path)

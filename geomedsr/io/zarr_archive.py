@@ -22,20 +22,30 @@ import zarr
 from geomedsr.errors import GridError, InputError, OutputError, WriteFailedError
 from geomedsr.grid import Box, Shape
 from geomedsr.image import ImageSpec, Voxels
-from geomedsr.io._coding import PLAIN, Coding, lowest_for
+from geomedsr.io._coding import PLAIN, Coding, lowest_for, scaling_of, with_one_scaling
 from geomedsr.io._staging import Staging, write_errors
 from geomedsr.io._zarr_codecs import compressor, guarded
 from geomedsr.io._zarr_layout import NOTE, Layout, fill_attribute, layout_of, looks_like_image, note, number
 from geomedsr.io._zarr_node import Node, arrays_below, read_node
 from geomedsr.io._zarr_storage import Storage
 
-__all__ = ["SUFFIXES", "Remembered", "ZarrSink", "ZarrSource", "create_sink", "members", "open_source"]
+__all__ = [
+    "SUFFIXES",
+    "Remembered",
+    "ZarrSink",
+    "ZarrSource",
+    "create_sink",
+    "members",
+    "open_source",
+    "target_spec",
+]
 
 SUFFIXES: tuple[str, ...] = (".zarr",)
 
 _KEY = "zarr_archive"
 _AXIS_NAMES = {2: ("y", "x"), 3: ("x", "y", "z")}
-_OF_THE_OLD_NUMBERS = {"scale_factor", "add_offset", "valid_min", "valid_max", "valid_range", "dtype"}
+_OF_THE_OLD_NUMBERS = {"valid_min", "valid_max", "valid_range", "dtype"}
+_WRITTEN_ANEW = {"scale_factor", "add_offset", "_FillValue", "missing_value", "nodata", "_ARRAY_DIMENSIONS", "axes"}
 _OF_THE_OLD_GRID = {"GeoTransform", "multiscales", "transform"}
 _UNREADABLE = (OSError, ValueError, RuntimeError, TypeError, KeyError, EOFError, zlib.error, lzma.LZMAError)
 
@@ -106,6 +116,7 @@ class ZarrSource:
             self._layout.nodata,
             (node.shards or node.chunks)[-ndim:],
             {_KEY: Remembered(self._layout, storage, node.dtype, number(node.fill_value), node.attributes)},
+            scaling_of([self._layout.scaling] * len(self._layout.channels)),
         )
         self._array: zarr.Array[Any] | None = None
 
@@ -157,6 +168,18 @@ class ZarrSource:
         return {**vars(self), "_array": None}
 
 
+def target_spec(path: Path, spec: ImageSpec) -> ImageSpec:
+    """What will be read back from an array of this image; of channels that are scaled differently, float32.
+
+    Raises:
+        OutputError: zarr has no place for such voxels.
+    """
+    if spec.dtype.kind not in "biuf" or spec.dtype.itemsize > 8:
+        raise OutputError(f"{path.name} would hold whole or real numbers of up to 64 bits, not {spec.dtype}.")
+    spec = with_one_scaling(spec)
+    return replace(spec, nodata=lowest_for(spec.nodata, spec.dtype))
+
+
 def create_sink(path: Path, spec: ImageSpec, options: Mapping[str, str] | None = None) -> ZarrSink:
     """A new array at a path; `options` are `chunks`, `shards`, `compressor` and `zarr_format`.
 
@@ -166,17 +189,12 @@ def create_sink(path: Path, spec: ImageSpec, options: Mapping[str, str] | None =
     """
     if path.is_dir() and any(path.iterdir()) and read_node(path) is None:
         raise OutputError(f"{path} is a folder and no zarr store; it is not replaced. Choose another output.")
-    if spec.dtype.kind not in "biuf" or spec.dtype.itemsize > 8:
-        raise OutputError(f"zarr output holds whole or real numbers of up to 64 bits, not {spec.dtype}.")
+    spec = target_spec(path, spec)
     before = spec.extra.get(_KEY)
     before = before if isinstance(before, Remembered) and before.layout.grid.ndim == spec.grid.ndim else None
     storage = (before.storage if before else Storage()).with_options(options or {})
     storage = storage.fitted(spec.grid.shape, spec.dtype.itemsize)
-    nodata = spec.nodata
-    if nodata is not None and before is not None and before.dtype != spec.dtype and before.layout.scaling != PLAIN:
-        nodata = math.nan  # the number belonged to the stored values of the old dtype
-    nodata = lowest_for(nodata, spec.dtype)
-    return ZarrSink(path, replace(spec, chunks=storage.block, nodata=nodata), storage, before)
+    return ZarrSink(path, replace(spec, chunks=storage.block), storage, before)
 
 
 class ZarrSink:
@@ -184,9 +202,7 @@ class ZarrSink:
 
     def __init__(self, path: Path, spec: ImageSpec, storage: Storage, before: Remembered | None) -> None:
         self.spec = spec
-        # A new dtype has new numbers: the source's scale and offset belonged to the old ones.
-        same = before if before is not None and before.dtype == spec.dtype else None
-        self._coding = Coding(spec.dtype, spec.nodata, same.layout.scaling if same else PLAIN)
+        self._coding = Coding(spec.dtype, spec.nodata, spec.scaling[0] if spec.scaling else PLAIN)
         self._lead = _lead(spec, before)
         self._path = path
         self._written = 0
@@ -269,11 +285,11 @@ def _created(path: Path, spec: ImageSpec, storage: Storage, lead: Shape, before:
 
 def _attributes(spec: ImageSpec, storage: Storage, before: Remembered | None) -> dict[str, Any]:
     """The source's attributes that are still true, and the note of our own."""
-    stale = {"_FillValue", "missing_value", "nodata", "_ARRAY_DIMENSIONS", "axes"}
+    stale = _WRITTEN_ANEW
     if before is not None and before.dtype != spec.dtype:
-        stale |= _OF_THE_OLD_NUMBERS
+        stale = stale | _OF_THE_OLD_NUMBERS
     if before is not None and before.layout.grid != spec.grid:
-        stale |= _OF_THE_OLD_GRID
+        stale = stale | _OF_THE_OLD_GRID
     kept = {
         key: value
         for key, value in (before.attributes if before is not None else {}).items()
@@ -281,6 +297,8 @@ def _attributes(spec: ImageSpec, storage: Storage, before: Remembered | None) ->
     }
     if spec.nodata is not None and storage.zarr_format == 3:
         kept["_FillValue"] = fill_attribute(spec.nodata, spec.dtype, 3)
+    if spec.scaling:
+        kept["scale_factor"], kept["add_offset"] = spec.scaling[0].slope, spec.scaling[0].intercept
     return {**kept, NOTE: note(spec)}
 
 

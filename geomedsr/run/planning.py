@@ -11,7 +11,6 @@ import numpy as np
 from geomedsr.grid import Factor, Shape
 from geomedsr.image import ImageSpec
 from geomedsr.io import format_of
-from geomedsr.io._coding import lowest_for
 from geomedsr.run.catalogue import load_model
 from geomedsr.run.fit import BASELINES, Fit, fit, scale_factor
 from geomedsr.run.targets import Job, check_conversion, check_space
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from geomedsr.inference.upscaler import Upscaler
     from geomedsr.model import Model
 
-__all__ = ["Plan", "Settings", "plan", "promised", "upscaler_for"]
+__all__ = ["Plan", "Settings", "asked", "plan", "promised", "upscaler_for"]
 
 
 @dataclass(frozen=True)
@@ -91,11 +90,15 @@ def _selected(spec: ImageSpec, chosen: Fit) -> ImageSpec:
     return spec if chosen.channels is None else spec.with_channels(chosen.channels)
 
 
-def promised(plan: Plan, spec: ImageSpec, settings: Settings) -> ImageSpec:
-    """The spec that the output will have; a dtype that cannot hold the nodata value gets another one."""
+def asked(plan: Plan, spec: ImageSpec, settings: Settings) -> ImageSpec:
+    """The spec of the finer image, as the output's format is asked to write it."""
     after = _selected(spec, plan.fit).upscaled(plan.factor)
-    dtype = np.dtype(settings.dtype) if settings.dtype else after.dtype
-    return replace(after, dtype=dtype, nodata=lowest_for(after.nodata, dtype))
+    return replace(after, dtype=np.dtype(settings.dtype)) if settings.dtype else after
+
+
+def promised(plan: Plan, spec: ImageSpec, settings: Settings) -> ImageSpec:
+    """What will be read back from the output: all that its format can hold of what was asked."""
+    return format_of(plan.job.target).target_spec(plan.job.target, asked(plan, spec, settings))
 
 
 def upscaler_for(model: Model, chosen: Fit, settings: Settings) -> Upscaler:

@@ -16,7 +16,7 @@ from geomedsr.run.channels import Selected
 from geomedsr.run.check import Checked, check_output
 from geomedsr.run.fit import BASELINES, value_warning
 from geomedsr.run.inputs import expand
-from geomedsr.run.planning import Plan, Settings, plan, promised, upscaler_for
+from geomedsr.run.planning import Plan, Settings, asked, plan, promised, upscaler_for
 from geomedsr.run.targets import Job, check_target, discard, is_file_target, make_folder, plan_targets
 
 __all__ = ["Listener", "Report", "upscale", "upscale_all"]
@@ -111,7 +111,7 @@ def upscale(plan: Plan, settings: Settings, listener: Listener) -> Report:
         try:
             warnings = _announce(plan, source, listener)
             after = promised(plan, plan.before, settings)
-            _stream(plan, source, after, settings, listener)
+            _stream(plan, source, settings, listener)
         finally:
             source.close()
         checked = _checked(plan, after)
@@ -138,9 +138,10 @@ def _announce(plan: Plan, source: Source, listener: Listener) -> tuple[str, ...]
     return warnings
 
 
-def _stream(plan: Plan, source: Source, after: ImageSpec, settings: Settings, listener: Listener) -> None:
+def _stream(plan: Plan, source: Source, settings: Settings, listener: Listener) -> None:
+    target, spec = plan.job.target, asked(plan, plan.before, settings)
     options = {"COG": "YES", **settings.options} if settings.form == "cog" else settings.options
-    sink = format_of(plan.job.target).create_sink(plan.job.target, after, options)
+    sink = format_of(target).create_sink(target, spec, options)
     try:
         upscaler_for(plan.model, plan.fit, settings).run(source, sink, listener.progress)
     finally:

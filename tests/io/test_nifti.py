@@ -140,17 +140,16 @@ def test_an_invalid_voxel_becomes_the_physical_zero(tmp_path: Path) -> None:
     assert np.asarray(nib.load(out).dataobj.get_unscaled()).ravel().tolist() == [512, 562]
 
 
-@pytest.mark.parametrize("dtype", ["f4", "i2", "u1"])
-def test_another_dtype_has_no_scaling(tmp_path: Path, dtype: str) -> None:
+@pytest.mark.parametrize(("dtype", "slope"), [("f4", 1), ("i2", 0.5), ("u1", 0.5)])
+def test_another_integer_keeps_the_scaling_and_a_float_needs_none(tmp_path: Path, dtype: str, slope: float) -> None:
     path = write_nifti(tmp_path / "a.nii", numbers("i4"), order=">", edit=lambda h: h.__setitem__("scl_slope", 0.5))
     source = open_source(path)
     spec = replace(source.spec, dtype=np.dtype(dtype))
     out = nib.load(write_whole(tmp_path / "b.nii", spec, read_whole(path)))
     assert out.get_data_dtype() == np.dtype(f">{dtype}")
-    assert (float(out.dataobj.slope), float(out.dataobj.inter)) == (1, 0)
-    assert float(out.dataobj[1, 1, 1]) == pytest.approx(
-        float(np.clip(np.rint(numbers("i4")[1, 1, 1] / 2), *limits(dtype))), abs=0.5
-    )
+    assert (float(out.dataobj.slope), float(out.dataobj.inter)) == (slope, 0)
+    stored = np.asarray(out.dataobj.get_unscaled())[1, 1, 1]
+    assert float(stored) == float(np.clip(numbers("i4")[1, 1, 1] / 2 / slope, *limits(dtype)))
 
 
 def limits(dtype: str) -> tuple[float, float]:

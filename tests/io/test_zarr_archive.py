@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from geomedsr.errors import GeomedsrError, GridError, InputError, OutputError, WriteFailedError
 from geomedsr.grid import Box, Grid
-from geomedsr.image import ImageSpec, Voxels
+from geomedsr.image import ImageSpec, Scaling, Voxels
 from geomedsr.io import format_of, zarr_archive
 from geomedsr.io.zarr_archive import ZarrSource, create_sink, members, open_source
 
@@ -235,6 +235,16 @@ def test_scale_and_offset_are_applied_and_given_back(tmp_path: Path) -> None:
     physical = copied(source, tmp_path / "c.zarr", replace(source.spec, dtype=np.dtype("float32")))
     np.testing.assert_array_equal(whole(physical), whole(source))
     assert "scale_factor" not in zarr.open_array(str(tmp_path / "c.zarr"), mode="r").attrs
+
+
+def test_the_scaling_of_another_format_is_told_as_cf_has_it(tmp_path: Path) -> None:
+    spec = ImageSpec(Grid.plain((4, 5)), ("a", "b"), np.dtype("uint16"), 0.0, scaling=(Scaling(1e-4, -0.1),) * 2)
+    sink = create_sink(tmp_path / "a.zarr", spec)
+    sink.write(Box.whole((4, 5)), np.full((2, 4, 5), 0.3, np.float32))
+    sink.commit()
+    stored = zarr.open_array(str(tmp_path / "a.zarr"), mode="r")
+    assert (stored.attrs["scale_factor"], stored.attrs["add_offset"], stored.attrs["_FillValue"]) == (1e-4, -0.1, 0)
+    assert np.unique(stored[...]).tolist() == [4000]
 
 
 @pytest.mark.parametrize("bad", [{"scale_factor": 0}, {"scale_factor": "x"}, {"add_offset": float("inf")}])
