@@ -55,9 +55,9 @@ CASES: dict[str, tuple[Network, Shape, list[Shape]]] = {
     "fsrcnn": (fsrcnn.build(PLANE), (1, 150, 163), [(140,), (75, 163), (40,)]),
     "fsrcnn x3 on one axis": (fsrcnn.build(Task(2, 1, (3, 1))), (2, 70, 63), [(54,), (31, 63), (30,)]),
     "edsr": (edsr.build(PAIR, **SMALL), (2, 110, 103), [(90,), (57, 103), (40,)]),
-    "edsr x4 planar": (edsr.build(Task(2, 1, (4, 4)), **SMALL), (2, 40, 33, 5), [(30, 30, 1), (24,), (40, 33, 2)]),
-    "fsrcnn 3D": (fsrcnn.build(SPACE, width=16, narrow=6, layers=1), (1, 21, 30, 27), [(16,), (20,), (21, 30, 7)]),
-    "edsr 3D": (edsr.build(SPACE, width=8, blocks=1), (1, 21, 30, 27), [(16,), (20,), (21, 30, 7)]),
+    "edsr x4 planar": (edsr.build(Task(2, 1, (4, 4)), **SMALL), (2, 40, 33, 5), [(20, 20, 1), (18,), (40, 33, 2)]),
+    "fsrcnn 3D": (fsrcnn.build(SPACE, width=16, narrow=6, layers=1), (1, 21, 30, 27), [(9,), (13,), (21, 30, 7)]),
+    "edsr 3D": (edsr.build(SPACE, width=8, blocks=1), (1, 21, 30, 27), [(9,), (13,), (21, 30, 7)]),
     "cubic": (interpolate.build(PLANE), (2, 70, 83), [(23,), (50,), (70, 19)]),
     "lanczos 3D": (
         interpolate.build(Task(3, 1, (2, 1, 3)), kernel="lanczos"),
