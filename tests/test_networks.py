@@ -135,6 +135,25 @@ def test_symmetric_weights_give_a_symmetric_network(name: str, factor: tuple[int
     torch.testing.assert_close(network(x.flip(axes)), network(x).flip(axes))
 
 
+@pytest.mark.parametrize("factor", [(2, 2), (1, 1, 2)])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_pass_can_be_sized_up_without_computing_it(name: str, factor: tuple[int, ...]) -> None:
+    network = make(name, factor).to("meta")
+    assert network(torch.empty(1, 2, *[8] * len(factor), device="meta")).is_meta
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "interpolate"])
+def test_half_precision_stays_near_full_precision(name: str) -> None:
+    """As autocast runs it in training: what it rounds is less than a twentieth of what the network adds."""
+    network, x = shaken(make(name, (2, 2))), torch.rand(1, 2, 12, 12)
+    with torch.no_grad():
+        exact = network(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = network(x)
+    added = (exact - upsample(x, "cubic", (2, 2))).square().mean().sqrt()
+    assert float((rounded - exact).square().mean().sqrt() / added) < 0.05
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_kept_of_a_network_is_floating_point(name: str) -> None:
     state = make(name, (2, 2)).state_dict()

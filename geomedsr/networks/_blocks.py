@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from typing import Any
 
@@ -24,6 +25,7 @@ __all__ = [
     "conv",
     "conv_transpose",
     "crop_to",
+    "full_precision",
     "nearest_reach",
     "pad_to_multiple",
     "repeat_voxels",
@@ -53,6 +55,13 @@ def zero_(layer: nn.Module) -> nn.Module:
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
+
+
+def full_precision(device: str) -> AbstractContextManager[object]:
+    """A stretch of code that autocast leaves alone."""
+    if not torch.amp.is_autocast_available(device):
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from geomedsr.networks._blocks import PixelShuffle, conv, zero_
+from geomedsr.networks._blocks import PixelShuffle, conv, full_precision, zero_
 from geomedsr.networks._network import Network
 from geomedsr.networks.interpolate import KERNELS, upsample
 from geomedsr.task import Task
@@ -51,8 +51,8 @@ class MergedConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The convolution."""
-        # Products of kernels are cheap and each rounding stays in the result: they are made in full precision.
-        with torch.autocast(x.device.type, enabled=False):
+        # Products of kernels are cheap, and their roundings would stay.
+        with full_precision(x.device.type):
             weight, bias = self.merged()
         run = functional.conv2d if x.ndim == 4 else functional.conv3d
         return run(x, weight, bias, padding=1)
