@@ -114,7 +114,12 @@ def _verbose(context: click.Context, parameter: click.Parameter, value: bool) ->
 
 
 VERBOSE = click.option(
-    "-v", "--verbose", is_flag=True, callback=_verbose, expose_value=False, help="Tell more; show tracebacks."
+    "-v",
+    "--verbose",
+    is_flag=True,
+    callback=_verbose,
+    expose_value=False,
+    help="Show tracebacks and libraries' warnings.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Results as JSON, one object a line.")
 
@@ -155,13 +160,13 @@ def commands() -> None:
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no notes; warnings and errors only.")
 @VERBOSE
 def upscale(**arguments: Any) -> int:  # noqa: ANN401  (the options above, passed on as they are)
-    r"""Make images finer: files, folders, quoted globs, arrays inside a zarr.
+    """Make images finer: files, folders, quoted globs, arrays inside a zarr.
 
     \b
     geomedsr upscale scan.nii.gz -o scan_fine.nii.gz -m mri-t1-x2
     geomedsr upscale scenes/ -o fine/ -m s2-rgbn-x2 --format cog
     geomedsr upscale 'raw/**/*.nii.gz' -o fine/ -m cubic --scale 1,1,4
-    """
+    """  # noqa: D301  (click's own mark for lines to keep)
     from geomedsr.run.command import upscale_command
 
     terminal = Terminal(quiet=arguments.pop("quiet"), as_json=arguments.pop("as_json"))
