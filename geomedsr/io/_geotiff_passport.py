@@ -29,6 +29,7 @@ __all__ = [
     "passport_of",
     "rescaled_gcps",
     "rescaled_rpcs",
+    "wkt_of",
 ]
 
 Tags = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
@@ -130,7 +131,7 @@ def passport_of(path: Path, dataset: DatasetReader, placed: bool) -> Passport:
         alpha=bands[alpha - 1] if alpha else None,
         tags=_tags(dataset, 0),
         gcps=tuple(ControlPoint(p.row, p.col, p.x, p.y, p.z or 0.0, p.id, p.info or "") for p in gcps),
-        gcps_crs=_wkt(gcps_crs) if gcps else None,
+        gcps_crs=wkt_of(gcps_crs) if gcps else None,
         rpcs=dataset.rpcs,
         colormap=_colormap(dataset),
         interleave=dataset.interleaving.value.lower() if dataset.interleaving else "band",
@@ -139,7 +140,7 @@ def passport_of(path: Path, dataset: DatasetReader, placed: bool) -> Passport:
 
 def grid_of(dataset: DatasetReader, placed: bool) -> Grid:
     """Where the voxels of an open dataset are; a plain grid where it does not say."""
-    crs = _wkt(dataset.crs)
+    crs = wkt_of(dataset.crs)
     if not placed:
         return replace(Grid.plain(dataset.shape), crs=crs)
     t = dataset.transform
@@ -232,7 +233,8 @@ def _colormap(dataset: DatasetReader) -> tuple[tuple[int, tuple[int, int, int, i
     return tuple((int(key), tuple(colour)) for key, colour in dataset.colormap(1).items())
 
 
-def _wkt(crs: CRS | None) -> str | None:
+def wkt_of(crs: CRS | None) -> str | None:
+    """The whole text of a CRS, as new as GDAL can write it; None where there is none."""
     if not crs:
         return None
     try:

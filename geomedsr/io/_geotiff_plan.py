@@ -14,10 +14,11 @@ from rasterio.io import DatasetReader
 
 from geomedsr.errors import OutputError
 from geomedsr.grid import Factor, Grid
-from geomedsr.image import ImageSpec, Scaling
+from geomedsr.image import ImageSpec
 from geomedsr.io._coding import PLAIN, Coding, fitting_nodata, scaling_of
 from geomedsr.io._geotiff_gdal import FAILURES, open_for_reading
 from geomedsr.io._geotiff_passport import Band, Passport
+from geomedsr.io._geotiff_stamp import stored_crs
 
 __all__ = ["Plan", "planned"]
 
@@ -30,6 +31,7 @@ class Plan:
     """What will be written: the bands in their order, how each is coded, and how invalid voxels are told."""
 
     passport: Passport
+    grid: Grid
     dtype: np.dtype[Any]
     factor: Factor
     codings: tuple[Coding, ...]
@@ -53,10 +55,10 @@ class Plan:
     def count(self) -> int:
         return len(self.bands)
 
-    @property
-    def scaling(self) -> tuple[Scaling, ...]:
-        """What the stored numbers of each channel mean; empty where all are physical."""
-        return scaling_of(coding.scaling for coding in self.codings)
+    def applied_to(self, spec: ImageSpec) -> ImageSpec:
+        """What will be read back of a spec."""
+        scaling = scaling_of(coding.scaling for coding in self.codings)
+        return replace(spec, grid=self.grid, dtype=self.dtype, nodata=self.codings[0].nodata, scaling=scaling)
 
     @property
     def colormap(self) -> tuple[tuple[int, tuple[int, int, int, int]], ...]:
@@ -101,7 +103,8 @@ def planned(path: Path, spec: ImageSpec) -> Plan:
     codings = tuple(_codings(passport, spec, dtype))
     mask = _mask(passport, codings)
     bands = tuple(replace(band, scaling=new.scaling) for band, new in zip(passport.bands, codings, strict=True))
-    return Plan(replace(passport, bands=bands), dtype, _factor(spec.grid, passport), codings, mask)
+    grid = spec.grid if spec.grid.crs is None else replace(spec.grid, crs=_crs(path, spec.grid.crs))
+    return Plan(replace(passport, bands=bands), grid, dtype, _factor(grid, passport), codings, mask)
 
 
 def _passport(spec: ImageSpec) -> Passport:
@@ -112,6 +115,17 @@ def _passport(spec: ImageSpec) -> Passport:
         if len(passport.bands) == len(spec.channels):
             return passport
     return _foreign(spec)
+
+
+def _crs(path: Path, text: str) -> str:
+    """A CRS as it will be read back: in full, though an authority's code may have been given."""
+    try:
+        stored = stored_crs(text)
+    except FAILURES as error:
+        raise OutputError(f"{path.name} cannot say where it is: '{text:.80}' is no CRS known here.") from error
+    if stored is None:
+        raise OutputError(f"{path.name} cannot say where it is: a GeoTIFF has no place for the CRS '{text:.80}'.")
+    return stored
 
 
 def _foreign(spec: ImageSpec) -> Passport:

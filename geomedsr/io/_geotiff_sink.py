@@ -47,9 +47,7 @@ class GeotiffSink:
         self.target = path
         self._plan = plan = planned(path, spec)
         creation = creation_of(path, spec.grid.shape, plan.count, plan.dtype, plan.passport.interleave, options)
-        self.spec = replace(
-            spec, dtype=plan.dtype, nodata=plan.codings[0].nodata, scaling=plan.scaling, chunks=creation.block
-        )
+        self.spec = replace(plan.applied_to(spec), chunks=creation.block)
         self._cog = creation.cog
         self._staging = Staging(path)
         # A COG is copied from a plain tiled file: GDAL's driver then needs no memory for the image.
@@ -101,7 +99,7 @@ class GeotiffSink:
         self._staging.discard()
 
     def _open(self, options: Mapping[str, Any]) -> None:
-        plan, grid = self._plan, self.spec.grid
+        plan, grid = self._plan, self._plan.grid
         place = {"transform": affine_of(grid)} if plan.passport.placed else {}
         with georeferencing_optional():
             self._dataset = rasterio.open(

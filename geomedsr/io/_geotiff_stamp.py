@@ -12,10 +12,10 @@ from rasterio.enums import ColorInterp
 from rasterio.io import DatasetWriter, MemoryFile
 
 from geomedsr.grid import Factor
-from geomedsr.io._geotiff_gdal import georeferencing_optional
-from geomedsr.io._geotiff_passport import Band, Passport, Tags, rescaled_gcps, rescaled_rpcs
+from geomedsr.io._geotiff_gdal import gdal, georeferencing_optional
+from geomedsr.io._geotiff_passport import Band, Passport, Tags, rescaled_gcps, rescaled_rpcs, wkt_of
 
-__all__ = ["beyond_default", "photometric_of", "sidecar_of", "stamp"]
+__all__ = ["beyond_default", "photometric_of", "sidecar_of", "stamp", "stored_crs"]
 
 Colormap = tuple[tuple[int, tuple[int, int, int, int]], ...]
 
@@ -101,6 +101,16 @@ def _tag(dataset: DatasetWriter, index: int, namespace: str, items: tuple[tuple[
     key, separator, value = items[0][1].partition("=")
     if separator:
         dataset.update_tags(index, ns=namespace, **{key: value})
+
+
+@cache
+def stored_crs(text: str) -> str | None:
+    """A CRS after a passage through a GeoTIFF, which names some by their code and others by their parts."""
+    with gdal(), MemoryFile(ext=".tif") as memory, georeferencing_optional():
+        crs = CRS.from_user_input(text)
+        memory.open(driver="GTiff", width=1, height=1, count=1, dtype="uint8", crs=crs).close()
+        with memory.open() as dataset:
+            return wkt_of(dataset.crs)
 
 
 @cache

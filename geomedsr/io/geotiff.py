@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +57,7 @@ def target_spec(path: Path, spec: ImageSpec) -> ImageSpec:
         OutputError: a raster of this name cannot hold it.
     """
     _check_writable(path)
-    plan = planned(path, spec)
-    return replace(spec, dtype=plan.dtype, nodata=plan.codings[0].nodata, scaling=plan.scaling)
+    return planned(path, spec).applied_to(spec)
 
 
 def create_sink(path: Path, spec: ImageSpec, options: Mapping[str, str] | None = None) -> Sink:

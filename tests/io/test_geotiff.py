@@ -26,6 +26,7 @@ from geomedsr.io import geotiff
 from tests.io.raster_support import make, quiet, ramp, repeated, upscale
 
 DTYPES = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64"]
+UTM_WKT = CRS.from_epsg(32631).to_wkt(version="WKT1_GDAL")
 FACTORS = [(2, 2), (3, 3), (4, 1)]
 
 angles = st.floats(-180, 180)
@@ -397,13 +398,30 @@ class TestSink:
             assert math.isnan(after.nodata)
             assert after.dtypes == ("float32",) * 3
 
+    @pytest.mark.parametrize("crs", ["EPSG:32633", "epsg:2263", "+proj=utm +zone=33 +datum=WGS84 +type=crs", UTM_WKT])
+    def test_a_crs_may_be_told_in_any_form(self, tmp_path: Path, crs: str) -> None:
+        spec = self.foreign(grid=replace(self.foreign().grid, crs=crs))
+        promised = geotiff.target_spec(tmp_path / "out.tif", spec)
+        sink = geotiff.create_sink(tmp_path / "out.tif", spec)
+        sink.write(Box.whole((20, 30)), ramp(3, 20, 30, "float32"))
+        sink.commit()
+        assert geotiff.open_source(tmp_path / "out.tif").spec.grid.crs == promised.grid.crs
+        with quiet(tmp_path / "out.tif") as after:
+            assert after.crs == CRS.from_user_input(crs)
+
+    @pytest.mark.parametrize("crs", ["EPSG:1", "somewhere", 'PROJCS["cut short', ""])
+    def test_a_crs_that_is_none_is_refused(self, tmp_path: Path, crs: str) -> None:
+        with pytest.raises(OutputError, match="is no CRS known here"):
+            geotiff.create_sink(tmp_path / "out.tif", self.foreign(grid=replace(self.foreign().grid, crs=crs)))
+        assert os.listdir(tmp_path) == []
+
     def test_blocks_may_come_in_any_order(self, tmp_path: Path) -> None:
         rng = np.random.default_rng(0)
         voxels = ramp(3, 100, 150, "float32")
         sink = geotiff.create_sink(
             tmp_path / "out.tif", self.foreign(grid=Grid.plain((100, 150))), {"BLOCKSIZE": "32", "INTERLEAVE": "PIXEL"}
         )
-        assert sink.spec.chunks == (32, 32)  # type: ignore[attr-defined]
+        assert sink.spec.chunks == (32, 32)
         boxes = list(Box.whole((100, 150)).split((24, 40)))
         for i in rng.permutation(len(boxes)):
             sink.write(boxes[i], voxels[(slice(None), *boxes[i].slices)])
