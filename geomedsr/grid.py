@@ -130,6 +130,15 @@ class Box:
             a >= b for a, b in zip(self.stop, other.stop, strict=True)
         )
 
+    def check_inside(self, shape: Shape) -> None:
+        """Refuses a box that is not inside an image of this shape.
+
+        Raises:
+            GridError: with both.
+        """
+        if self.ndim != len(shape) or not Box.whole(shape).contains(self):
+            raise GridError(f"The box {self.start} to {self.stop} is not inside an image of {shape}.")
+
     def intersection(self, other: Box) -> Box | None:
         """What both cover, or None."""
         start = tuple(max(a, b) for a, b in zip(self.start, other.start, strict=True))

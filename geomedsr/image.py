@@ -171,7 +171,7 @@ class Image:
 
     def read(self, box: Box) -> Voxels:
         """The voxels of a box."""
-        self._check_inside(box)
+        box.check_inside(self.spec.grid.shape)
         return self.voxels[(slice(None), *box.slices)].copy()
 
     def close(self) -> None:
@@ -179,12 +179,8 @@ class Image:
 
     def write(self, box: Box, voxels: Voxels) -> None:
         """Takes the voxels of a box."""
-        self._check_inside(box)
+        box.check_inside(self.spec.grid.shape)
         self.voxels[(slice(None), *box.slices)] = voxels
-
-    def _check_inside(self, box: Box) -> None:
-        if box.ndim != self.spec.grid.ndim or not Box.whole(self.spec.grid.shape).contains(box):
-            raise GridError(f"The box {box.start} to {box.stop} is not inside {self.spec.grid.shape}.")
 
     def commit(self) -> None:
         """Nothing to do: the voxels are here."""

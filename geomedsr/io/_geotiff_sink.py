@@ -16,7 +16,7 @@ from rasterio.crs import CRS
 from rasterio.io import DatasetReader, DatasetWriter
 from rasterio.windows import Window
 
-from geomedsr.errors import InputError, OutputError, WriteFailedError
+from geomedsr.errors import InputError, WriteFailedError
 from geomedsr.grid import Box, Factor, Grid
 from geomedsr.image import ImageSpec, Voxels
 from geomedsr.io._geotiff_directory import read_directory
@@ -52,6 +52,7 @@ class GeotiffSink:
         self._staging = Staging(path)
         # A COG is copied from a plain tiled file: GDAL's driver then needs no memory for the image.
         self._file = self._staging.folder / "scratch.tif" if self._cog is not None else self._staging.path
+        self._written = 0
         self._dataset: DatasetWriter | None = None
         self._alpha: DatasetReader | None = None
         try:
@@ -63,23 +64,31 @@ class GeotiffSink:
             raise
 
     def write(self, box: Box, voxels: Voxels) -> None:
-        """Takes the voxels of a box: (C, *box.shape)."""
-        if not Box.whole(self.spec.grid.shape).contains(box) or voxels.shape != (len(self.spec.channels), *box.shape):
-            raise OutputError(
-                f"{voxels.shape} voxels for the box {box.start} to {box.stop} do not fit into {self.spec.shape}."
-            )
+        """Takes the voxels of a box: (C, *box.shape).
+
+        Raises:
+            GridError: the box is not inside.
+            WriteFailedError: the disk is full.
+        """
+        box.check_inside(self.spec.grid.shape)
         assert self.spec.chunks is not None
         with gdal() as complaints, self._failures(complaints):
             # One row of blocks at a time, so that a large box needs no large copies.
             for part in box.split((self.spec.chunks[0], max(box.shape[1], 1))):
                 self._write(part, voxels[(slice(None), *part.relative_to(box.start).slices)])
+        self._written += box.size
         # libtiff reports no failed write before the end, if at all; hours may lie between.
         if _is_full(self.target):
             raise WriteFailedError(_sentence(self.target, "no space is left"))
 
     def commit(self) -> None:
-        """The file appears, complete and looked at again."""
+        """The file appears, complete and looked at again.
+
+        Raises:
+            WriteFailedError: voxels are missing, or the disk is full.
+        """
         try:
+            self._staging.check_complete(self._written, self.spec.grid.shape)
             with gdal() as complaints, self._failures(complaints):
                 self._close()
                 if self._cog is not None:

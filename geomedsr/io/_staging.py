@@ -11,6 +11,7 @@ import ctypes
 import errno
 import fcntl
 import hashlib
+import math
 import os
 import shutil
 import stat
@@ -57,6 +58,15 @@ class Staging:
             raise _refusal(target.parent, error) from error
         self.path = self.folder / target.name
         self._release = weakref.finalize(self, _released, self.folder, lock, os.getpid())
+
+    def check_complete(self, written: int, shape: tuple[int, ...]) -> None:
+        """Refuses an image of which not every voxel was written (each once).
+
+        Raises:
+            WriteFailedError: with both numbers.
+        """
+        if written != (expected := math.prod(shape)):
+            raise WriteFailedError(f"{self.target} was given {written} of its {expected} voxels.")
 
     def publish(self, *companions: Path) -> None:
         """The staged file (or folder) takes the target's place; `companions` in `folder` move beside it first.

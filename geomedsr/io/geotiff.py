@@ -96,8 +96,7 @@ class _GeotiffSource:
         Raises:
             InputError: the file is damaged there.
         """
-        if not Box.whole(self.spec.grid.shape).contains(box):
-            raise GridError(f"The box {box.start} to {box.stop} is not inside {self.spec.grid.shape}.")
+        box.check_inside(self.spec.grid.shape)
         window = Window(box.start[1], box.start[0], box.shape[1], box.shape[0])
         with gdal() as complaints, self._failures(complaints):
             dataset = self._dataset or self._open()[0]

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from geomedsr.errors import GridError, InputError, OutputError, WriteFailedError
+from geomedsr.errors import InputError, OutputError, WriteFailedError
 from geomedsr.grid import Box
 from geomedsr.image import ImageSpec, Voxels
 from geomedsr.io import _gzip
@@ -126,8 +126,7 @@ class NiftiSource:
         Raises:
             InputError: the compressed file turns out to be damaged.
         """
-        if box.ndim != 3 or not Box.whole(self._spec.grid.shape).contains(box):
-            raise GridError(f"The box {box.start} to {box.stop} is not inside {self._spec.grid.shape}.")
+        box.check_inside(self._spec.grid.shape)
         with self._lock:
             self._pages = self._pages or self._opened()
             voxels = self.header.layout.decoded(self._pages.stored, box)
@@ -186,8 +185,10 @@ class NiftiSink:
         """Takes the voxels of a box: (C, *box.shape).
 
         Raises:
+            GridError: the box is not inside.
             WriteFailedError: the disk is full.
         """
+        box.check_inside(self.spec.grid.shape)
         if box.ndim == 2:
             box, voxels = Box((*box.start, 0), (*box.stop, 1)), voxels[..., None]
         assert self._pages is not None, "the sink is closed"
@@ -204,9 +205,7 @@ class NiftiSink:
         Raises:
             WriteFailedError: voxels are missing, or the disk is full.
         """
-        expected = int(np.prod(self.header.layout.shape))
-        if (written := int(self._done.sum())) != expected:
-            raise WriteFailedError(f"{self._staging.target} was given {written} of its {expected} voxels.")
+        self._staging.check_complete(int(self._done.sum()), self.spec.grid.shape)
         self._pages = None
         total = self._raw.stat().st_size
         with write_errors(self._staging.target):

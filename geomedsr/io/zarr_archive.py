@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from geomedsr.errors import GridError, InputError, OutputError, WriteFailedError
+from geomedsr.errors import InputError, OutputError
 from geomedsr.grid import Box, Shape
 from geomedsr.image import ImageSpec, Voxels
 from geomedsr.io._coding import PLAIN, Coding, lowest_for, scaling_of, with_one_scaling
@@ -132,7 +132,7 @@ class ZarrSource:
             GridError: the box is not inside.
             InputError: the data is broken.
         """
-        _check_inside(box, self._spec)
+        box.check_inside(self._spec.grid.shape)
         layout = self._layout
         try:
             self._check_shards(box)
@@ -221,7 +221,7 @@ class ZarrSink:
             GridError: the box is not inside.
             WriteFailedError: the disk is full.
         """
-        _check_inside(box, self.spec)
+        box.check_inside(self.spec.grid.shape)
         stored = self._coding.store(voxels)
         index = (*(slice(None),) * len(self._lead), *box.slices)
         with write_errors(self._path):
@@ -234,19 +234,12 @@ class ZarrSink:
         Raises:
             WriteFailedError: voxels are missing, or the disk is full.
         """
-        expected = math.prod(self.spec.grid.shape)
-        if self._written != expected:
-            raise WriteFailedError(f"{self._path} was given {self._written} of its {expected} voxels.")
+        self._staging.check_complete(self._written, self.spec.grid.shape)
         self._staging.publish()
 
     def abort(self) -> None:
         """Nothing appears."""
         self._staging.discard()
-
-
-def _check_inside(box: Box, spec: ImageSpec) -> None:
-    if box.ndim != spec.grid.ndim or not Box.whole(spec.grid.shape).contains(box):
-        raise GridError(f"The box {box.start} to {box.stop} is not inside an image of {spec.grid.shape}.")
 
 
 def _lead(spec: ImageSpec, before: Remembered | None) -> Shape:
