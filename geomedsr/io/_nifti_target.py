@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from geomedsr.errors import GridError, OutputError
+from geomedsr.errors import GridError, InputError, OutputError
 from geomedsr.grid import Factor, Grid
 from geomedsr.image import ImageSpec
 from geomedsr.io._coding import PLAIN
@@ -68,19 +68,13 @@ class _Draft:
 
     @classmethod
     def fresh(cls, spec: ImageSpec) -> _Draft:
-        """An empty header; NIfTI-2 where float32 would displace the image by a thousandth of a voxel."""
-        grid = volume_grid(spec.grid)
-        rounded = grid.centre_affine().astype(np.float32)
-        try:
-            is_true = Grid.from_centres(grid.shape, rounded, grid.crs).same_place(grid)
-        except GridError:
-            is_true = False
-        fields = nib.Nifti1Header() if is_true else nib.Nifti2Header()
-        fields["dim"] = [spec.grid.ndim, *grid.shape, 1, 1, 1, 1]
-        fields["xyzt_units"] = _UNIT_CODES.get(grid.units, 0)
+        """An empty header, with the units and the CRS in words."""
+        fields, crs = nib.Nifti1Header(), spec.grid.crs
+        fields["dim"] = [spec.grid.ndim, 1, 1, 1, 1, 1, 1, 1]
+        fields["xyzt_units"] = _UNIT_CODES.get(spec.grid.units, 0)
         fields["pixdim"] = 1
-        if grid.crs and grid.crs.isascii():
-            fields["descrip"] = grid.crs[:_LONGEST_DESCRIP].encode()
+        if crs and crs.isascii():
+            fields["descrip"] = crs[:_LONGEST_DESCRIP].encode()
         return cls(fields, b"")
 
     def set_voxels(self, spec: ImageSpec, source: NiftiHeader | None) -> None:
@@ -104,14 +98,31 @@ class _Draft:
             self.fields["scl_slope"], self.fields["scl_inter"] = scaling.slope, scaling.intercept
 
     def set_place(self, grid: Grid, source: NiftiHeader | None) -> None:
-        """Both forms and the spacings; slice times where they still hold."""
+        """Both forms and the spacings, in NIfTI-2 where they need it; slice times where they still hold."""
+        self._set_forms(grid, source)
+        if not self._is_placed(grid):
+            self._promote()
+            self._set_forms(grid, source)
+        if source:
+            self._clear_slices(source, grid)
+
+    def _set_forms(self, grid: Grid, source: NiftiHeader | None) -> None:
         factor = _factor(source.grid, grid) if source else None
         if source is None or factor is None:
             self._place(grid, fresh=source is None)
         elif factor != (1, 1, 1):
             self._refine(source, factor)
-        if source:
-            self._clear_slices(source, grid)
+
+    def _is_placed(self, grid: Grid) -> bool:
+        """Whether a reader finds the image in its place, to a thousandth of a voxel.
+
+        The float32 of NIfTI-1 is true to that for whatever lies within metres of the origin, not for maps.
+        """
+        try:
+            found = NiftiHeader(self.fields.binaryblock, self.fields.endianness, b"", "the output").grid
+        except InputError:
+            return False
+        return replace(found, crs=grid.crs).same_place(grid)
 
     def sign(self) -> None:
         """The tool's name at the end of the description, where it fits."""
@@ -134,7 +145,7 @@ class _Draft:
         return NiftiHeader(self.fields.binaryblock, self.fields.endianness, after, name)
 
     def _promote(self) -> None:
-        """NIfTI-1 counts to 32767 on an axis; NIfTI-2 has the same fields, only wider."""
+        """Makes it NIfTI-2, which has the same fields, only wider: NIfTI-1 counts to 32767 on an axis."""
         if isinstance(self.fields, nib.Nifti2Header):
             return
         wider = nib.Nifti2Header(endianness=self.fields.endianness)

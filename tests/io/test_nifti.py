@@ -311,6 +311,13 @@ def test_an_axis_too_long_for_nifti_1_makes_it_nifti_2(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(out.dataobj)[::2], numbers("u1", (20000, 2)))
 
 
+def test_a_long_image_from_nowhere_is_nifti_2(tmp_path: Path) -> None:
+    spec = Image.of(np.zeros((1, 40000, 2, 1))).spec
+    out = nib.load(write_whole(tmp_path / "a.nii", spec, np.ones(spec.shape)))
+    assert isinstance(out, nib.Nifti2Image)
+    assert out.shape[:2] == (40000, 2)
+
+
 @pytest.mark.real
 def test_real_images_come_back_with_their_headers(tmp_path: Path) -> None:
     data = os.environ.get("GEOMEDSR_DATA")

@@ -111,6 +111,34 @@ def test_without_any_form_the_spacings_speak(tmp_path: Path) -> None:
     assert not after.header["srow_x"].any()
 
 
+@pytest.mark.parametrize("forms", ["sform", "qform", "both"])
+@pytest.mark.parametrize(
+    ("origin", "spacing", "version"),
+    [
+        ((437280.0, 5673200.0, 0.0), 10.0, 2),  # a map in UTM metres: float32 counts them in halves
+        ((-250.0, -250.0, -1400.0), 0.75, 1),  # CT of the legs
+        ((90.0, -126.0, -72.0), 0.3, 1),
+    ],
+)
+def test_only_what_lies_too_far_for_float32_becomes_nifti_2(
+    tmp_path: Path, origin: tuple[float, ...], spacing: float, version: int, forms: str
+) -> None:
+    affine = np.diag([spacing, -spacing, spacing, 1.0])
+    affine[:3, 3] = origin
+
+    def edit(header: Any) -> None:
+        header.set_qform(affine, 0 if forms == "sform" else 1)
+        header.set_sform(affine, 0 if forms == "qform" else 3)
+
+    path = write_nifti(tmp_path / "a.nii", np.zeros(SHAPE, "u1"), edit=edit, after=extensions())
+    upscaled_copy(path, tmp_path / "b.nii", (3, 3, 3))
+    after = nib.load(tmp_path / "b.nii")
+    assert isinstance(after, nib.Nifti2Image) == (version == 2)
+    finer = tuple(3 * n for n in SHAPE)
+    assert np.abs(corners(after.affine, finer) - corners(nib.load(path).affine, SHAPE)).max() <= 1e-3 * spacing / 3
+    assert len(after.header.extensions) == 3
+
+
 def test_a_flat_image_with_a_flat_form_keeps_its_extent(tmp_path: Path) -> None:
     def edit(header: Any) -> None:
         header["pixdim"][3] = 0
