@@ -2,8 +2,11 @@
 
 Axes keep the file's order (i, j, k); a 2D image is one voxel thick in k, and is written as 2D again. Frames of a 4D
 image (and the components of a vector) are channels, as are the colours of RGB24 and RGBA32. Voxels in memory are
-float32: integers beyond 2 ** 24 are rounded to its precision. NaN in an integer output becomes what stands for the
-physical 0.
+float32: integers beyond 2 ** 24 are rounded to its precision.
+
+What other formats tell and NIfTI has no place for does not come back: a raster's CRS (as much of it as fits is left in
+`descrip` for people to read, and the coordinates stay those of the CRS), the names of channels, and nodata: an
+invalid voxel stays NaN in a real dtype and becomes what stands for the physical 0 in an integer.
 """
 
 from __future__ import annotations
