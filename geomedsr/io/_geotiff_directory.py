@@ -155,7 +155,7 @@ def _directory(path: Path, size: int, entries: dict[int, NDArray[np.uint64]]) ->
     offsets = entries.get(_TILE_OFFSETS if tiled else _STRIP_OFFSETS, none)
     counts = entries.get(_TILE_COUNTS if tiled else _STRIP_COUNTS, none)
     if len(counts) != len(offsets):
-        # Old writers leave the counts out of an uncompressed file; the offsets alone are then checked.
+        # Old writers leave the counts out of an uncompressed file; its size is then not checked, the offsets are.
         counts = np.zeros(len(offsets), np.uint64)
     return Directory(
         path,
@@ -163,7 +163,7 @@ def _directory(path: Path, size: int, entries: dict[int, NDArray[np.uint64]]) ->
         rows,
         columns,
         samples,
-        bits=number(_BITS, 1) if len(counts) and counts.any() else 0,
+        bits=number(_BITS, 1) if counts.any() else 0,
         compression=number(_COMPRESSION, 1),
         blocks=across * (samples if number(_PLANAR, 1) == 2 else 1),
         offsets=offsets,

@@ -78,8 +78,8 @@ def creation_of(
         OutputError: a key or a value that there is not.
     """
     asked = {key.upper(): _checked(path, key.upper(), value.upper()) for key, value in (options or {}).items()}
-    is_cog = asked.pop("FORMAT", "GTIFF") == "COG"
-    is_cog = asked.pop("COG", "YES" if is_cog else "NO") == "YES"
+    form = asked.pop("FORMAT", "GTIFF")
+    is_cog = asked.pop("COG", "YES" if form == "COG" else "NO") == "YES"
     resampling, levels = asked.pop("OVERVIEW_RESAMPLING", None), asked.pop("OVERVIEW_COUNT", None)
     if (resampling or levels) and not is_cog:
         raise OutputError(f"{path.name} has no overviews unless FORMAT=COG is given too.")

@@ -85,11 +85,9 @@ def note(spec: ImageSpec) -> dict[str, Any]:
     return {"grid": spec.grid.to_json(), "channels": list(spec.channels), "nodata": nodata}
 
 
-def fill_attribute(code: float, dtype: np.dtype[Any], zarr_format: int) -> int | float | str:
-    """`_FillValue` as xarray writes it: a plain number, and in format 3 a float as base64."""
-    if dtype.kind != "f":
-        return int(code)
-    return base64.b64encode(struct.pack("<d", code)).decode() if zarr_format == 3 else _json_number(code)
+def fill_attribute(nodata: float, dtype: np.dtype[Any]) -> int | str:
+    """`_FillValue` as xarray writes it in format 3: a whole number as it is, a real one as base64."""
+    return base64.b64encode(struct.pack("<d", nodata)).decode() if dtype.kind == "f" else int(nodata)
 
 
 def _json_number(value: float) -> float | str:

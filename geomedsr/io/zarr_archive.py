@@ -2,7 +2,8 @@
 
 What the axes and numbers of an array mean is told in `_zarr_layout`, what is let in at all in `_zarr_node`, how the
 output is stored in `_zarr_storage`. An output is one array in a folder that appears when it is complete. It keeps
-the source's format, chunks, shards, dtype, fill value and attributes, except those that tell of the old grid.
+the source's format, chunks, shards, dtype, fill value and attributes, except those that tell of the old grid. NaN in
+an integer array without nodata becomes what stands for the physical 0.
 """
 
 from __future__ import annotations
@@ -118,6 +119,7 @@ class ZarrSource:
             {_KEY: Remembered(self._layout, storage, node.dtype, number(node.fill_value), node.attributes)},
             scaling_of([self._layout.scaling] * len(self._layout.channels)),
         )
+        self._coding = Coding(node.dtype, self._layout.nodata, self._layout.scaling)
         self._array: zarr.Array[Any] | None = None
 
     @property
@@ -133,15 +135,14 @@ class ZarrSource:
             InputError: the data is broken.
         """
         box.check_inside(self._spec.grid.shape)
-        layout = self._layout
+        lead = self._layout.lead
         try:
             self._check_shards(box)
-            raw = np.asarray(self._opened()[(*(slice(None),) * len(layout.lead), *box.slices)])
+            raw = np.asarray(self._opened()[(*(slice(None),) * len(lead), *box.slices)])
         except _UNREADABLE as error:
             reason = str(error) or type(error).__name__
             raise InputError(f"{self._path} is broken in {box.start} to {box.stop}: {reason}.") from error
-        coding = Coding(self._spec.dtype, layout.nodata, layout.scaling)
-        return coding.physical(raw.reshape(len(layout.channels), *box.shape))
+        return self._coding.physical(raw.reshape(self._spec.shape[0], *box.shape))
 
     def close(self) -> None:
         """Lets go of the array; reading again opens it again."""
@@ -259,7 +260,7 @@ def _created(path: Path, spec: ImageSpec, storage: Storage, lead: Shape, before:
         )
     ones = (1,) * len(lead)
     encoding = {"name": "v2" if storage.zarr_format == 2 else "default", "separator": storage.separator or "/"}
-    attributes = _attributes(spec, storage, before)
+    fill = _fill_value(spec, storage, before)
     return zarr.create_array(
         str(path),
         shape=(*lead, *spec.grid.shape),
@@ -268,36 +269,49 @@ def _created(path: Path, spec: ImageSpec, storage: Storage, lead: Shape, before:
         shards=(*ones, *storage.shards) if storage.shards is not None else None,
         compressors=compressor(storage.compressor, storage.zarr_format),
         filters=None,
-        fill_value=_fill_value(spec, before),
+        fill_value=fill,
+        config={"write_empty_chunks": fill is None},  # a chunk left out would read as anything
         zarr_format=storage.zarr_format,  # type: ignore[arg-type]
         chunk_key_encoding=encoding,  # type: ignore[arg-type]
         dimension_names=names if storage.zarr_format == 3 else None,
-        attributes=attributes | ({"_ARRAY_DIMENSIONS": list(names)} if storage.zarr_format == 2 else {}),
+        attributes=_attributes(spec, storage, names, before),
     )
 
 
-def _attributes(spec: ImageSpec, storage: Storage, before: Remembered | None) -> dict[str, Any]:
-    """The source's attributes that are still true, and the note of our own."""
-    stale = _WRITTEN_ANEW
-    if before is not None and before.dtype != spec.dtype:
-        stale = stale | _OF_THE_OLD_NUMBERS
-    if before is not None and before.layout.grid != spec.grid:
-        stale = stale | _OF_THE_OLD_GRID
-    kept = {
-        key: value
-        for key, value in (before.attributes if before is not None else {}).items()
-        if key not in stale and not (key.startswith("spatial:") and "multiscales" in stale)
-    }
-    if spec.nodata is not None and storage.zarr_format == 3:
-        kept["_FillValue"] = fill_attribute(spec.nodata, spec.dtype, 3)
+def _attributes(spec: ImageSpec, storage: Storage, names: tuple[str, ...], before: Remembered | None) -> dict[str, Any]:
+    """The source's attributes that are still true, what xarray looks for, and the note of our own."""
+    attributes = _still_true(spec, before) if before is not None else {}
+    if storage.zarr_format == 2:
+        attributes["_ARRAY_DIMENSIONS"] = list(names)
+    elif spec.nodata is not None:
+        attributes["_FillValue"] = fill_attribute(spec.nodata, spec.dtype)
     if spec.scaling:
-        kept["scale_factor"], kept["add_offset"] = spec.scaling[0].slope, spec.scaling[0].intercept
-    return {**kept, NOTE: note(spec)}
+        attributes["scale_factor"], attributes["add_offset"] = spec.scaling[0].slope, spec.scaling[0].intercept
+    return {**attributes, NOTE: note(spec)}
 
 
-def _fill_value(spec: ImageSpec, before: Remembered | None) -> Any:  # noqa: ANN401 - a number of any dtype
-    """What a chunk reads as that was never written: invalid where the numbers can say so."""
+def _still_true(spec: ImageSpec, before: Remembered) -> dict[str, Any]:
+    stale = _WRITTEN_ANEW
+    if before.dtype != spec.dtype:
+        stale = stale | _OF_THE_OLD_NUMBERS
+    has_moved = before.layout.grid != spec.grid
+    if has_moved:
+        stale = stale | _OF_THE_OLD_GRID
+    return {
+        key: value
+        for key, value in before.attributes.items()
+        if key not in stale and not (has_moved and key.startswith("spatial:"))
+    }
+
+
+def _fill_value(spec: ImageSpec, storage: Storage, before: Remembered | None) -> Any:  # noqa: ANN401 - of any dtype
+    """What a chunk reads as that was never written: invalid where the numbers can say so.
+
+    In format 2, with names of axes, every fill value means "invalid" to xarray and GDAL: there is none without nodata.
+    """
     value = spec.nodata
+    if value is None and storage.zarr_format == 2:
+        return None
     if value is None and before is not None and before.dtype == spec.dtype:
         value = before.fill_value
     return Coding(spec.dtype).store(np.array([np.nan if value is None else value]))[0]

@@ -247,6 +247,16 @@ def test_the_scaling_of_another_format_is_told_as_cf_has_it(tmp_path: Path) -> N
     assert np.unique(stored[...]).tolist() == [4000]
 
 
+def test_format_2_without_nodata_has_no_fill_value_that_others_take_for_one(tmp_path: Path) -> None:
+    spec = ImageSpec(Grid.plain((4, 5)), ("a",), np.dtype("uint16"))
+    sink = create_sink(tmp_path / "a.zarr", spec, {"zarr_format": "2"})
+    sink.write(Box.whole((4, 5)), np.zeros((1, 4, 5), np.float32))
+    sink.commit()
+    assert json.loads((tmp_path / "a.zarr/.zarray").read_text())["fill_value"] is None
+    assert (tmp_path / "a.zarr/0.0").exists() or (tmp_path / "a.zarr/0/0").exists()
+    np.testing.assert_array_equal(whole(open_source(tmp_path / "a.zarr")), np.zeros((1, 4, 5)))
+
+
 @pytest.mark.parametrize("bad", [{"scale_factor": 0}, {"scale_factor": "x"}, {"add_offset": float("inf")}])
 def test_a_scale_that_gives_no_voxels_is_refused(tmp_path: Path, bad: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="scale"):
