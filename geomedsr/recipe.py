@@ -1,10 +1,24 @@
 """A run is a value: a `Recipe` says what is trained, on what, and how. YAML in, JSON out.
 
 A misspelt key, a wrong type or an impossible value is one sentence that names the key, before anything starts.
+
+A recipe may have several stages: what stands at the top is the first, `then` lists those after it. Each goes on from
+the weights that the one before it kept, and says only what is new:
+
+    losses: [{name: l1}]
+    schedule: {steps: 4000}
+    then:
+      - losses:
+          - {name: l1, weight: 0.01}
+          - {name: adversarial, weight: 0.005}
+        optimizer: {rate: 1.0e-4}
+        schedule: {steps: 2000, warmup: 0}
+        keep: last
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +31,20 @@ from geomedsr.errors import GeomedsrError, RecipeError
 from geomedsr.grid import Factor, Shape
 from geomedsr.task import Task
 
-__all__ = ["Data", "Files", "LossPart", "Optimizer", "Part", "Recipe", "Sampling", "Schedule", "Scope", "read_recipe"]
+__all__ = [
+    "Consistency",
+    "Data",
+    "Files",
+    "LossPart",
+    "Optimizer",
+    "Part",
+    "Recipe",
+    "Sampling",
+    "Schedule",
+    "Scope",
+    "Stage",
+    "read_recipe",
+]
 
 Positive = Field(gt=0)
 
@@ -51,12 +78,20 @@ class Files(_Section):
     `files` are glob patterns below the data folder; `bands` names or numbers (from 1) of channels; `axes` the two
     axes that a network of two axes works on in a volume; `digital` stands for the intensity's own where a producer
     scaled differently.
+
+    `lr` and `mask` name one file beside each of `files`, by a pattern from the image's own folder in which `{name}` is
+    the image's name without its suffix and `{first}` that name up to its first underscore. `lr` is a true coarse image
+    of the same place, which takes the degradation's part. `mask` is 0 where the image may not be learnt from.
+    `weight` is the share of the patches that come from these files; without it, images count by their voxels.
     """
 
     files: tuple[str, ...] = Field(min_length=1)
     bands: tuple[str | int, ...] | None = None
     axes: tuple[int, int] | None = None
     digital: float | None = Field(default=None, gt=0)
+    lr: str | None = None
+    mask: str | None = None
+    weight: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="before")
     @classmethod
@@ -75,11 +110,21 @@ class Data(_Section):
     validate_: tuple[Files, ...] = Field(default=(), alias="validate")
     test: tuple[Files, ...] = ()
 
+    @model_validator(mode="after")
+    def _weights_compare(self) -> Data:
+        if any(files.weight is not None for files in (*self.validate_, *self.test)):
+            raise ValueError("weight: only the entries of train have one")
+        if len({files.weight is None for files in self.train}) > 1:
+            raise ValueError("train: some entries have a weight and some have none; give it to all or to none")
+        return self
+
 
 class Sampling(_Section):
     """How patches are drawn: `patch` fine voxels on each axis, `batch` at once, none flatter than `contrast`.
 
     `contrast` is a standard deviation in the network's units. `gain` is the largest relative change of brightness.
+    Of `candidates` places one is taken, by its gradient energy (1: all places are alike). At least the share `inside`
+    of a patch lies in its image's mask.
     """
 
     patch: Shape
@@ -89,27 +134,82 @@ class Sampling(_Section):
     flips: bool = True
     turns: bool = True
     gain: float = Field(default=0.0, ge=0, lt=1)
+    candidates: int = Field(default=1, ge=1, le=64)
+    inside: float = Field(default=1.0, gt=0, le=1)
 
 
 class Optimizer(_Section):
-    """Adam with decoupled weight decay, and how far a gradient may reach."""
+    """Adam, Adam with decoupled weight decay or SGD with momentum, and how far a gradient may reach.
+
+    `parts` is how many parts a batch goes through the network in, one after the other: less memory, the same result.
+    """
 
     name: Literal["adam", "adamw", "sgd"] = "adamw"
     rate: float = Field(default=5e-4, gt=0)
     decay: float = Field(default=0.0, ge=0)
     betas: tuple[float, float] = (0.9, 0.99)
     clip: float = Field(default=1.0, gt=0)
+    parts: int = Field(default=1, gt=0)
 
 
 class Schedule(_Section):
-    """How many steps, and the learning rate over them: a linear warm-up, then constant or a cosine to `final`."""
+    """How many steps, and the learning rate over them: a linear warm-up, then its `shape`.
+
+    - `constant`: it stays.
+    - `cosine`: it falls to the share `final`. With a long warm-up this is the one-cycle schedule.
+    - `multistep`: it is multiplied by `drop` at each of `drops`, which are shares of the steps.
+
+    `patience` ends the stage after so many validations in a row without a better score (none: never).
+    """
 
     steps: int = Field(gt=0)
     warmup: int = Field(default=100, ge=0)
-    shape: Literal["cosine", "constant"] = "cosine"
+    shape: Literal["cosine", "constant", "multistep"] = "cosine"
     final: float = Field(default=0.01, ge=0, le=1)
+    drops: tuple[float, ...] = (0.5, 0.75, 0.9)
+    drop: float = Field(default=0.5, gt=0, lt=1)
     validate_every: int = Field(default=500, gt=0)
     checkpoint_every: int = Field(default=500, gt=0)
+    patience: int | None = Field(default=None, gt=0)
+
+    def rate(self, step: int, peak: float) -> float:
+        """The learning rate of a step, which counts from 1, where `peak` is the optimiser's.
+
+        Example:
+            >>> Schedule(steps=100, warmup=10, shape="multistep", drops=(0.5,)).rate(60, 0.1)
+            0.05
+        """
+        if step <= self.warmup:
+            return peak * step / self.warmup
+        if self.shape == "cosine":
+            way = (step - self.warmup) / max(self.steps - self.warmup, 1)
+            return peak * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * way)))
+        if self.shape == "multistep":
+            return float(peak * self.drop ** sum(step > share * self.steps for share in self.drops))
+        return peak
+
+
+Keep = Literal["psnr", "ssim", "last"]
+
+
+class Stage(_Section):
+    """A part of a training with losses, an optimiser and a schedule of its own.
+
+    `keep` says which weights the stage ends with: those that scored the best `psnr` or `ssim` on the validation
+    images, or the `last`. A stage that trades PSNR for another quality keeps the last.
+    """
+
+    losses: tuple[LossPart, ...] = Field(min_length=1)
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule
+    ema: float = Field(default=0.999, ge=0, lt=1)
+    keep: Keep = "psnr"
+
+
+class Consistency(_Section):
+    """The network ends with the projection to what degrades to its input; `damping` is above 0 for noisy data."""
+
+    damping: float = Field(default=0.0, ge=0)
 
 
 class Scope(_Section):
@@ -122,7 +222,18 @@ class Scope(_Section):
 
 
 class Recipe(_Section):
-    """All of a training: what, on which data, with which degradation, network and losses."""
+    """All of a training: what, on which data, with which degradation, network and losses, in which stages.
+
+    - `losses`, `optimizer`, `schedule`, `ema`, `keep` are the first stage; `then` are those after it. A stage that
+      leaves a key out has that of the stage before it, also inside `optimizer` and `schedule`.
+    - `start` is the model (a folder, or the name of one in the package) whose weights the first stage begins with.
+    - `consistency` ends the network with data consistency, by the recipe's own degradation.
+    - `auxiliary` is the weight of the loss that a network brings for itself, such as that of a gradient branch.
+    - `precision_check` compares bf16 with float32 before the start, and stays with float32 where they differ; with
+      three axes it is always done. `compile` runs the network through torch.compile.
+    - `loggers` also take the figures of `log.csv`: tensorboard, wandb (offline unless WANDB_MODE says otherwise),
+      mlflow.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     about: str = ""
@@ -135,14 +246,38 @@ class Recipe(_Section):
     intensity: IntensityRule = IntensityRule()
     degradation: Part
     network: Part
+    consistency: Consistency | None = None
+    auxiliary: float = Field(default=0.5, ge=0)
+    start: str | None = None
     losses: tuple[LossPart, ...] = Field(min_length=1)
     sampling: Sampling
     optimizer: Optimizer = Optimizer()
     schedule: Schedule
     ema: float = Field(default=0.999, ge=0, lt=1)
+    keep: Keep = "psnr"
+    then: tuple[Stage, ...] = ()
     precision: Literal["float32", "bf16"] = "float32"
+    precision_check: bool = False
+    compile: bool = False
+    loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
     seed: int = Field(default=0, ge=0)
     scope: Scope = Scope()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _each_stage_takes_over(cls, values: Any) -> Any:  # noqa: ANN401 - whatever the YAML holds
+        if not isinstance(values, dict) or not isinstance(values.get("then"), list | tuple):
+            return values
+        before, stages = values, []
+        for stage in values["then"]:
+            if isinstance(stage, dict):
+                stage = {**{key: before[key] for key in Stage.model_fields if key in before}, **stage}
+                for key in ("optimizer", "schedule"):
+                    if isinstance(stage.get(key), dict) and isinstance(before.get(key), dict):
+                        stage[key] = {**before[key], **stage[key]}
+                before = stage
+            stages.append(stage)
+        return {**values, "then": stages}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
@@ -152,7 +287,19 @@ class Recipe(_Section):
             raise ValueError(f"sampling.patch: {len(self.factor)} numbers, as factor has, not {self.sampling.patch}")
         if any(n % f or n < f for n, f in zip(self.sampling.patch, self.factor, strict=True)):
             raise ValueError(f"sampling.patch: {list(self.sampling.patch)} is not divisible by {list(self.factor)}")
+        for stage in self.stages:
+            if self.sampling.batch % stage.optimizer.parts:
+                parts, batch = stage.optimizer.parts, self.sampling.batch
+                raise ValueError(f"optimizer.parts: a batch of {batch} does not divide into {parts} parts")
         return self
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """All stages, the first included."""
+        first = Stage(
+            losses=self.losses, optimizer=self.optimizer, schedule=self.schedule, ema=self.ema, keep=self.keep
+        )
+        return (first, *self.then)
 
     @property
     def task(self) -> Task:
@@ -225,8 +372,13 @@ class _Strict(yaml.SafeLoader):
 def _set(values: object, key: str, value: object) -> None:
     *way, last = key.split(".")
     for step in way:
-        # A section that the recipe leaves to its defaults may be begun here; one that does not exist is refused later.
-        values = values.setdefault(step, {}) if isinstance(values, dict) else None
+        if isinstance(values, list):
+            # The items of a list count from 0, as in the sentences about mistakes: then.0.schedule.steps.
+            values = values[int(step)] if step.isdecimal() and int(step) < len(values) else None
+        else:
+            # A section that the recipe leaves to its defaults may be begun here; one that does not exist is refused
+            # later.
+            values = values.setdefault(step, {}) if isinstance(values, dict) else None
     if not isinstance(values, dict):
         raise RecipeError(f"--set {key}: {'.'.join(way)} is no section with keys.")
     values[last] = value

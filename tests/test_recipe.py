@@ -56,6 +56,11 @@ def test_set_changes_a_key() -> None:
         ("name: small", "about: &a x\nname: *a", "reference"),
         ("name: small", "name: [small", "no YAML"),
         ("{name: l1}", "{name: l1, weight: -1}", "losses.0.weight"),
+        ("name: small", "name: small\nthen: [{losses: []}]", "then.0.losses"),
+        ("name: small", "name: small\nthen: [{speed: 1}]", "then.0.speed: no such key"),
+        ("name: small", "name: small\nthen: 3", "then"),
+        ("name: small", "name: small\nloggers: [paper]", "loggers.0"),
+        ("name: small", "name: small\noptimizer: {parts: 3}", "a batch of 2 does not divide into 3 parts"),
     ],
 )
 def test_mistakes_name_the_key(old: str, new: str, said: str) -> None:
@@ -63,6 +68,26 @@ def test_mistakes_name_the_key(old: str, new: str, said: str) -> None:
         read(GOOD.replace(old, new))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_stage_has_what_it_does_not_say_from_the_one_before() -> None:
+    text = GOOD + "then: [{losses: [{name: mse}], optimizer: {rate: 1.0e-4}, keep: last}, {schedule: {warmup: 0}}]"
+    recipe = read(text, optimizer__name="sgd")
+    first, second, third = recipe.stages
+    assert [stage.losses[0].name for stage in recipe.stages] == ["l1", "mse", "mse"]
+    assert [stage.optimizer.name for stage in recipe.stages] == ["sgd"] * 3
+    assert [stage.optimizer.rate for stage in recipe.stages] == [5e-4, 1e-4, 1e-4]
+    assert [stage.keep for stage in recipe.stages] == ["psnr", "last", "last"]
+    assert [stage.schedule.steps for stage in recipe.stages] == [10, 10, 10]
+    assert (second.schedule.warmup, third.schedule.warmup) == (first.schedule.warmup, 0)
+    assert Recipe.from_values(recipe.to_json(), "json") == recipe
+
+
+def test_set_reaches_into_a_list() -> None:
+    assert read(GOOD + "then: [{keep: last}]", then__0__schedule__steps="3").then[0].schedule.steps == 3
+    assert read(GOOD, losses__0__weight="3").losses[0].weight == 3
+    with pytest.raises(RecipeError, match=r"--set then\.4\.keep: then\.4 is no section"):
+        read(GOOD + "then: [{keep: last}]", then__4__keep="last")
 
 
 def test_set_refuses_a_section_that_is_not_there() -> None:
