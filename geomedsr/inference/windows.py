@@ -30,6 +30,9 @@ _TILE_COST = 8192
 _SPLIT_COST = 0.005
 """What an axis that is split costs: shorter rows to read and write."""
 
+_FILL_COST = 0.1
+"""What a single tile costs more than many: nothing overlaps with its reading and writing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -111,7 +114,7 @@ def _choices(work: Work) -> Iterator[_Choice]:
         tiles = math.prod(count for _, count in combination)
         seen = tiles * math.prod(window) / pixels
         split = sum(count > 1 for _, count in combination)
-        cost = seen + tiles * _TILE_COST / pixels + _SPLIT_COST * split + 0.05 / tiles
+        cost = seen + tiles * _TILE_COST / pixels + _SPLIT_COST * split + _FILL_COST / tiles
         yield _Choice(window, seen, cost)
 
 
