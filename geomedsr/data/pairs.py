@@ -1,4 +1,4 @@
-"""Pairs of coarse and fine: patches, degraded with the context that the degradation looks at, then cut out."""
+"""Pairs of coarse and fine: true ones, or patches degraded with the context that the degradation looks at, then cut."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ class PairSampler:
 
     def _pair(self, patch: Patch, noise: torch.Generator, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         context = torch.from_numpy(patch.context)[None]
+        if patch.coarse is not None:
+            return self.augment(torch.from_numpy(patch.coarse), context[0], rng)
         coarse = self.degradation(context, self.factor, noise)
         box = Box(
             tuple(a // f for a, f in zip(patch.inner.start, self.factor, strict=True)),

@@ -1,0 +1,115 @@
+"""A cache of training images: each is unpacked once into a zarr of float32, which patches are read from quickly.
+
+An image's place in the cache is the hash of its files, so an image that has changed is packed anew, two names for the
+same bytes share one place, and a cache serves any number of recipes. The voxels are those that were in the file, bit
+for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from geomedsr.errors import OutputError
+from geomedsr.grid import Box, Shape
+from geomedsr.image import ImageSpec, Source, Voxels
+from geomedsr.io import suffix_of
+
+__all__ = ["packed"]
+
+_VERSION = "1"
+"""Changes when what is packed does, so that older caches are left alone."""
+
+_CHUNK = 1 << 18
+"""Voxels in a chunk, about: a patch touches few of them, and each is one short read."""
+
+
+_REFERENCES = (".vrt",)
+"""Files that hold no voxels but name others that do: their own hash says nothing, so they are read as they are."""
+
+
+def packed(path: Path, cache: Path, opener: Callable[[Path], Source]) -> Source:
+    """The image at `path`, read from the cache, where it is written first if it is new.
+
+    Raises:
+        OutputError: the cache cannot be written.
+    """
+    from geomedsr.io import zarr_archive
+
+    source = opener(path)
+    if path.suffix.lower() in _REFERENCES:
+        return source
+    if not cache.parent.is_dir():
+        raise OutputError(f"The folder {cache.parent} does not exist; make it first, or choose another cache.")
+    target = cache / f"{_fingerprint(path)}.zarr"
+    if not target.exists():
+        try:
+            cache.mkdir(exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"The cache {cache} cannot be made: {error.strerror}.") from error
+        _write(source, target)
+    source.close()
+    return _Packed(source.spec, zarr_archive.open_source(target))
+
+
+@dataclass
+class _Packed:
+    """The packed voxels under the spec of the image that they were."""
+
+    spec: ImageSpec
+    source: Source
+
+    def read(self, box: Box) -> Voxels:
+        """The voxels of a box."""
+        return self.source.read(box)
+
+    def close(self) -> None:
+        """Lets go of the packed file's handles."""
+        self.source.close()
+
+
+def _write(source: Source, target: Path) -> None:
+    from geomedsr.io import zarr_archive
+
+    spec = ImageSpec(source.spec.grid, source.spec.channels, np.dtype(np.float32), chunks=_chunks(source.spec))
+    sink = zarr_archive.create_sink(target, spec)
+    try:
+        for box in Box.whole(spec.grid.shape).split(sink.spec.chunks or spec.grid.shape):
+            sink.write(box, source.read(box))
+        sink.commit()
+    except BaseException:
+        sink.abort()
+        raise
+
+
+def _chunks(spec: ImageSpec) -> Shape:
+    shape = list(spec.grid.shape)
+    while np.prod(shape) > _CHUNK and max(shape) > 1:
+        longest = shape.index(max(shape))
+        shape[longest] = (shape[longest] + 1) // 2
+    return tuple(shape)
+
+
+def _fingerprint(path: Path) -> str:
+    """The hash of an image's files and their names' endings."""
+    digest = hashlib.sha256(_VERSION.encode())
+    for ending, file in _files(path):
+        digest.update(ending.encode())
+        with open(file, "rb") as handle:
+            digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return digest.hexdigest()[:32]
+
+
+def _files(path: Path) -> Iterator[tuple[str, Path]]:
+    """All files below a folder; of a file, itself and those of its name with other endings (`.hdr` and `.img`)."""
+    if path.is_dir():
+        yield from sorted((str(file.relative_to(path)), file) for file in path.rglob("*") if file.is_file())
+        return
+    stem = path.name.removesuffix(suffix_of(path) or path.suffix)
+    for file in sorted(path.parent.iterdir()):
+        if file.is_file() and file.name.startswith(f"{stem}."):
+            yield file.name[len(stem) :], file
