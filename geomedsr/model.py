@@ -21,20 +21,23 @@ from torch import Tensor
 
 from geomedsr import registry
 from geomedsr.data.intensity import IntensityRule
-from geomedsr.errors import GeomedsrError, ModelError
+from geomedsr.degradations._degradation import Degradation
+from geomedsr.errors import GeomedsrError, ModelError, RecipeError
 from geomedsr.grid import Factor
+from geomedsr.networks._consistency import AxisMatrix, Consistent
 from geomedsr.networks._network import Network
 from geomedsr.networks.interpolate import KERNELS, Interpolate
 from geomedsr.recipe import Recipe, built
 from geomedsr.task import Task
 
-__all__ = ["BASELINES", "Model", "baseline", "build_network", "check_weights"]
+__all__ = ["BASELINES", "Model", "baseline", "build_degradation", "build_network", "check_weights", "start_weights"]
 
 BASELINES = tuple(KERNELS)
 """The interpolations: models without weights, for any factor, axes and channels."""
 
 FORMAT = 1
 _LARGEST_WEIGHTS = 4 << 30
+_SHIPPED = Path(__file__).parent / "models"
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,7 @@ def build_network(recipe: Recipe, part: dict[str, Any] | None = None) -> Network
     """The recipe's network with its first weights; `part` stands for the recipe's own network settings.
 
     Raises:
-        RecipeError: there is no such network, or it takes no such setting.
+        RecipeError: there is no such network, or it takes no such setting, or there can be no data consistency.
     """
     chosen = recipe.network if part is None else type(recipe.network).model_validate(part)
 
@@ -156,7 +159,30 @@ def build_network(recipe: Recipe, part: dict[str, Any] | None = None) -> Network
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         network: Network = built("network", chosen, make)
-    return network
+    return network if recipe.consistency is None else _consistent(network, recipe)
+
+
+def build_degradation(recipe: Recipe) -> Degradation:
+    """The recipe's degradation.
+
+    Raises:
+        RecipeError: there is no such degradation, or it takes no such setting.
+    """
+    part = recipe.degradation
+    degradation: Degradation = built("degradation", part, registry.load("degradations", part.name).build)
+    return degradation
+
+
+def _consistent(network: Network, recipe: Recipe) -> Network:
+    assert recipe.consistency is not None
+    degradation, factor = build_degradation(recipe), max(recipe.factor)
+    try:
+        matrix: AxisMatrix = degradation.matrix  # type: ignore[attr-defined]
+        matrix(8 * factor, factor)
+    except (AttributeError, ValueError) as error:
+        why = f": {error}" if isinstance(error, ValueError) else ", which is no linear map on each axis"
+        raise RecipeError(f"consistency cannot be had with the degradation {recipe.degradation.name}{why}.") from error
+    return Consistent(network, matrix, recipe.consistency.damping)
 
 
 def check_weights(raw: dict[str, Tensor], network: Network, path: Path) -> dict[str, Tensor]:
@@ -177,6 +203,17 @@ def check_weights(raw: dict[str, Tensor], network: Network, path: Path) -> dict[
         if not bool(tensor.isfinite().all()):
             raise ModelError(f"{path} has weights that are not finite, in {name}; it is of no use.")
     return raw
+
+
+def start_weights(name: str, network: Network) -> dict[str, Tensor]:
+    """The weights of the model `name` (a folder, or one in the package), when they are this network's.
+
+    Raises:
+        ModelError: there is no such model, or it has another network; the message names the first difference.
+    """
+    folder = _SHIPPED / name if (_SHIPPED / name / "config.json").is_file() else Path(name)
+    config = _config(folder)
+    return check_weights(_weights(folder, str(config.get("sha256", ""))), network, folder / "model.safetensors")
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -120,3 +120,11 @@ class Consistent(Network):
         """The finer image."""
         finer: Tensor = self.projection(self.network(x), x)
         return finer
+
+    def auxiliary_loss(self, hr: Tensor) -> Tensor | None:
+        """That of the network before the projection."""
+        return self.network.auxiliary_loss(hr)
+
+    def for_inference(self) -> Network:
+        """The same projection after the network that is shipped."""
+        return Consistent(self.network.for_inference(), self.projection.matrix, self.projection.damping)

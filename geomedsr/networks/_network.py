@@ -37,6 +37,15 @@ class Network(nn.Module):
         """
         raise TypeError(f"{type(self).__name__} has no forward pass.")
 
+    def auxiliary_loss(self, hr: Tensor) -> Tensor | None:
+        """A loss of the network's own on its last forward pass in training, with the true fine images (most: None)."""
+        del hr
+        return None
+
+    def for_inference(self) -> Network:
+        """The network that is shipped: itself, or a smaller one that gives the same."""
+        return self
+
     @property
     def parameter_count(self) -> int:
         """How many numbers were, or will be, learnt."""

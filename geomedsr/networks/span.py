@@ -148,6 +148,10 @@ class SPAN(Network):
         plain.load_state_dict(kept)
         return plain
 
+    def for_inference(self) -> Network:
+        """The network without branches."""
+        return self.merged()
+
 
 def build(task: Task, **settings: Any) -> Network:  # noqa: ANN401 - JSON values
     """The network of a task."""

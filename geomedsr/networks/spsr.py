@@ -135,6 +135,10 @@ class SPSR(Network):
             raise RuntimeError("The gradient branch has a map only after a forward pass in training.")
         return (self.gradient - gradient_magnitude(hr)).abs().mean()
 
+    def auxiliary_loss(self, hr: Tensor) -> Tensor | None:
+        """The gradient branch's loss."""
+        return self.gradient_loss(hr)
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "gradient": None}  # a copy of the network begins without a batch
 

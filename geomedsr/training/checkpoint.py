@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from geomedsr.errors import RecipeError
+from geomedsr.errors import GeomedsrError, RecipeError
+from geomedsr.recipe import Recipe
 
 __all__ = ["Progress", "restore", "save"]
 
@@ -22,21 +23,32 @@ _FILE = "checkpoint.safetensors"
 
 @dataclass
 class Progress:
-    """What is counted: steps done, the best validation score and its step."""
+    """What is counted: steps done, the stage and the step that it began after, the best score and its step.
+
+    `waited` counts validations since the best one, `ended` says that the stage has no more steps, `lost` counts the
+    last steps in a row whose loss was not finite, `skipped` all of them. `stages` tells of the stages that are over.
+    """
 
     step: int = 0
     best: float = float("-inf")
     best_step: int = 0
+    stage: int = 0
+    began: int = 0
+    waited: int = 0
+    ended: bool = False
+    lost: int = 0
+    skipped: int = 0
+    stages: list[dict[str, Any]] = field(default_factory=list)
 
 
-def save(folder: Path, progress: Progress, recipe: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) -> None:
+def save(folder: Path, progress: Progress, recipe: Recipe, parts: Mapping[str, Mapping[str, Any]]) -> None:
     """Writes a checkpoint; the one before it stays until the new one is complete.
 
-    `parts` are state dicts (network, average, optimizer), nested as torch nests them.
+    `parts` are state dicts (network, average, optimizer, losses), nested as torch nests them.
     """
     tensors: dict[str, Tensor] = {}
     shapes = {name: _flatten(name, state, tensors) for name, state in parts.items()}
-    meta = {"progress": vars(progress), "recipe": recipe, "parts": shapes}
+    meta = {"progress": vars(progress), "recipe": recipe.to_json(), "parts": shapes}
     partial = folder / f"{_FILE}.partial"
     save_file(tensors, partial, metadata={"geomedsr": json.dumps(meta)})
     with open(partial, "rb") as handle:
@@ -44,7 +56,7 @@ def save(folder: Path, progress: Progress, recipe: Mapping[str, Any], parts: Map
     os.replace(partial, folder / _FILE)
 
 
-def restore(folder: Path, recipe: Mapping[str, Any]) -> tuple[Progress, dict[str, Any]] | None:
+def restore(folder: Path, recipe: Recipe) -> tuple[Progress, dict[str, Any]] | None:
     """What `save` wrote last, or None where there is nothing.
 
     Raises:
@@ -57,14 +69,16 @@ def restore(folder: Path, recipe: Mapping[str, Any]) -> tuple[Progress, dict[str
         with safe_open(path, "pt") as handle:
             meta = json.loads(handle.metadata()["geomedsr"])
         tensors = load_file(path)
-        stored, progress = meta["recipe"], Progress(**meta["progress"])
+        # Read as a recipe: one that was written before a key existed has that key's default.
+        stored, progress = Recipe.from_values(meta["recipe"], str(path)).to_json(), Progress(**meta["progress"])
         parts = {name: _unflatten(shape, tensors) for name, shape in meta["parts"].items()}
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, GeomedsrError) as error:
         raise RecipeError(
             f"The checkpoint {path} is broken ({error}); remove it, or train without --resume."
         ) from error
-    if stored != recipe:
-        keys = ", ".join(sorted(key for key in {*stored, *recipe} if stored.get(key) != recipe.get(key)))
+    asked = recipe.to_json()
+    if stored != asked:
+        keys = ", ".join(sorted(key for key in asked if stored[key] != asked[key]))
         raise RecipeError(f"The checkpoint {path} is of another recipe: {keys} differ; train into another folder.")
     return progress, parts
 

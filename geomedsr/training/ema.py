@@ -5,7 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from geomedsr.networks._network import Network
 
@@ -27,6 +27,14 @@ class Average:
     def update(self, network: nn.Module, step: int) -> None:
         """Takes a share of the weights after a step (counted from 1)."""
         decay = min(self.decay, step / (step + 10))
-        mine, new = list(self.network.state_dict().values()), list(network.state_dict().values())
-        for average, weight in zip(mine, new, strict=True):
-            average.lerp_(weight.to(average), 1 - decay)
+        # One call for all weights: on a GPU hundreds of small kernels would cost more than the average itself.
+        torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), 1 - decay)
+        for average, value in zip(self.network.buffers(), network.buffers(), strict=True):
+            _follow(average, value, decay)
+
+
+def _follow(average: Tensor, value: Tensor, decay: float) -> None:
+    if average.is_floating_point():
+        average.lerp_(value, 1 - decay)
+    else:
+        average.copy_(value)  # a counter

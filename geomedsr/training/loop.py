@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
-from geomedsr import registry
 from geomedsr.data.augment import Augment
 from geomedsr.data.pairs import PairSampler
 from geomedsr.data.sampling import PatchSampler, Subject
 from geomedsr.degradations._degradation import Degradation
 from geomedsr.errors import FailedError, RecipeError
-from geomedsr.model import Model
-from geomedsr.recipe import LossPart, Recipe, built
-from geomedsr.training import validation
+from geomedsr.model import Model, build_degradation
+from geomedsr.networks._network import Network
+from geomedsr.recipe import Recipe
+from geomedsr.training import precision, validation
 from geomedsr.training.card import card
 from geomedsr.training.log import Log
+from geomedsr.training.loggers import check_loggers, open_loggers
+from geomedsr.training.pictures import save_picture
 from geomedsr.training.state import State
+from geomedsr.training.team import Team
+from geomedsr.training.validation import Score
 
 __all__ = ["Subjects", "train"]
 
@@ -48,96 +51,181 @@ def train(
     """Trains, writes the model folder with its card, and gives the model.
 
     The batch of a step depends on the seed and the step alone, so a resumed run ends with the same bits as one that
-    was never stopped (CPU, same number of threads).
+    was never stopped (CPU, same number of threads). Under `accelerate launch` each process takes its share of a batch
+    that has `sampling.batch` patches for each of them.
 
     Raises:
         RecipeError: the recipe and the images do not fit, or a checkpoint is of another recipe.
         FailedError: the loss was not finite ten times in a row.
     """
     began = time.monotonic()
-    degradation = built("degradation", recipe.degradation, registry.load("degradations", recipe.degradation.name).build)
-    losses = [(part.weight, _loss(part)) for part in recipe.losses]
-    pairs = _pairs(recipe, subjects.train, degradation)
-    state = State(recipe)
-    if resume:
-        state.restore(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")
-    # Said here rather than to accelerate, which keeps one precision for the life of the process.
-    autocast = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
-    layout = torch.channels_last if recipe.task.ndim == 2 else torch.channels_last_3d
-    state.network.to(memory_format=layout).train()  # type: ignore[call-overload]
-    network, optimizer = accelerator.prepare(state.network, state.optimizer)
-    state.average.network.to(accelerator.device)
-    schedule, lost = recipe.schedule, 0
-    with Log(folder, schedule.steps, state.progress.step, quiet) as log:
-        for step, (lr, hr) in _batches(pairs, state.progress.step + 1, schedule.steps):
-            rate = _rate(recipe, step)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            with autocast:
-                sr = network(lr.to(accelerator.device, memory_format=layout)).float()
-            fine = hr.to(accelerator.device)
-            loss = torch.stack([weight * fn(sr, fine) for weight, fn in losses]).sum()
-            value = loss.item()
-            optimizer.zero_grad(set_to_none=True)
-            lost = 0 if math.isfinite(value) else lost + 1
-            if lost >= _NAN_LIMIT:
-                raise FailedError(
-                    f"The loss was not finite {lost} times in a row at step {step}: lower optimizer.rate."
-                )
-            if lost == 0:
-                accelerator.backward(loss)
-                accelerator.clip_grad_norm_(network.parameters(), recipe.optimizer.clip)
-                optimizer.step()
-                state.average.update(state.network, step)
-            state.progress.step = step
-            log.advance(step, value, rate)
-            if subjects.validate and (step % schedule.validate_every == 0 or step == schedule.steps):
-                found = validation.score(
-                    state.average.network, subjects.validate, degradation, _VALIDATION_PLANES, recipe.seed
-                )
-                log.score(step, validation.mean(found))
-                state.judge(validation.mean(found)["psnr"])
-            if step % schedule.checkpoint_every == 0 or step == schedule.steps:
+    degradation, team = build_degradation(recipe), Team(device)
+    pairs = _pairs(recipe, subjects.train, degradation, team.size)
+    check_loggers(recipe)
+    with torch.random.fork_rng():
+        state = State(recipe, team.device)
+        _check_patch(recipe, state.network)
+        if resume:
+            state.restore(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        team.wait()
+        bf16, said = _precision(recipe, pairs, team)
+        loggers = open_loggers(recipe, folder) if team.leads else []
+        with Log(folder if team.leads else None, state.total, state.progress.step, quiet, loggers) as log:
+            if said:
+                log.say(said)
+            _train(state, subjects, degradation, pairs, team, folder, log, bf16)
+        return _finish(state, subjects, degradation, team, folder, (time.monotonic() - began) / 60)
+
+
+def _train(
+    state: State,
+    subjects: Subjects,
+    degradation: Degradation,
+    pairs: PairSampler,
+    team: Team,
+    folder: Path,
+    log: Log,
+    bf16: bool,
+) -> None:
+    """All the steps of all the stages that are left."""
+    recipe, network = state.recipe, team.prepared(state.network)
+    if recipe.compile:
+        network = torch.compile(network)  # type: ignore[assignment]
+    autocast = torch.autocast(team.device.type, torch.bfloat16, enabled=bf16)
+    while True:
+        stage, schedule = state.stage, state.stage.schedule
+        for step, (lr, hr) in _batches(pairs, team, state.progress.step + 1, state.last):
+            rate = state.begin_step(step)
+            srs: list[Tensor] = []
+            figures = torch.zeros((), device=team.device)
+            parts = list(zip(lr.chunk(stage.optimizer.parts), hr.chunk(stage.optimizer.parts), strict=True))
+            for coarse, fine in parts:
+                with team.together(network, last=len(srs) == len(parts) - 1):
+                    with autocast:
+                        sr = network(coarse)
+                    srs.append(sr.float())
+                    loss, each = state.objective(srs[-1], fine)
+                    torch.autograd.backward(loss / len(parts))
+                figures = figures + each / len(parts)
+            norm = torch.nn.utils.clip_grad_norm_(network.parameters(), stage.optimizer.clip)
+            # The one place where the device is waited for; all that is sent to it before runs without a gap.
+            *values, length = torch.cat([team.mean(figures), norm.reshape(1)]).tolist()
+            finite = math.isfinite(sum(values)) and math.isfinite(length)
+            state.end_step(step, finite)
+            told = state.objective.told(values)
+            if finite and state.objective.learns:
+                told |= state.objective.learn(team.gathered(torch.cat(srs).detach()), team.gathered(hr))
+            elif not finite:
+                _lose(state, told, log)
+            log.advance(step, rate, sum(values), told if len(told) > 1 else {})
+            if subjects.validate and (step % schedule.validate_every == 0 or step == state.last):
+                found = _scores(state.average.network, subjects.validate, degradation, _VALIDATION_PLANES, recipe, team)
+                picture = _picture(state, subjects, degradation, folder) if team.leads else None
+                log.score(step, validation.mean(found), picture)
+                state.judge(validation.mean(found))
+            if team.leads and (step % schedule.checkpoint_every == 0 or step == state.last):
                 state.save(folder)
-    return _finish(state, subjects, degradation, folder, (time.monotonic() - began) / 60)
+            if state.progress.ended:
+                log.say(f"No better {stage.keep} in {schedule.patience} validations: the stage ends at step {step}.")
+                break
+        if state.progress.stage == len(recipe.stages) - 1:
+            return
+        state.next_stage(_told(state, subjects, degradation, team))
+        log.say(f"Stage {state.progress.stage + 1} of {len(recipe.stages)}: {_losses(state)}.")
 
 
-def _finish(state: State, subjects: Subjects, degradation: Degradation, folder: Path, minutes: float) -> Model:
+def _lose(state: State, told: dict[str, float], log: Log) -> None:
+    """Tells whose loss was not finite; ends the run when there were too many in a row.
+
+    Raises:
+        FailedError: there were.
+    """
+    progress = state.progress
+    who = ", ".join(name for name, figure in told.items() if not math.isfinite(figure)) or "the gradient"
+    log.say(f"step {progress.step}: not finite: {who}; the step is skipped ({progress.lost} in a row).")
+    if progress.lost >= _NAN_LIMIT:
+        raise FailedError(
+            f"The loss was not finite {progress.lost} times in a row at step {progress.step} (not finite: {who}): "
+            "lower optimizer.rate, or the weight of that loss."
+        )
+
+
+def _told(state: State, subjects: Subjects, degradation: Degradation, team: Team) -> dict[str, Any]:
+    """What is remembered of a stage that is over: how its weights score where the model will be judged."""
+    judged = subjects.test or subjects.validate
+    found = _scores(state.chosen(), judged, degradation, _TEST_PLANES, state.recipe, team)
+    scores = validation.mean(found) if found else {}
+    return {"steps": state.progress.step - state.progress.began, "chosen_step": state.kept_step, "scores": scores}
+
+
+def _finish(
+    state: State, subjects: Subjects, degradation: Degradation, team: Team, folder: Path, minutes: float
+) -> Model:
     """Scores the test images (else the validation images) once, and writes the model folder."""
-    recipe, network = state.recipe, state.chosen(judged=bool(subjects.validate))
+    recipe, network, progress = state.recipe, state.chosen().for_inference().eval(), state.progress
     judged, part = (subjects.test, "test") if subjects.test else (subjects.validate, "validate")
-    found = validation.score(network, judged, degradation, _TEST_PLANES, recipe.seed)
+    found = _scores(network, judged, degradation, _TEST_PLANES, recipe, team)
     scores: dict[str, Any] = {}
     if found:
         scores = {"on": part, **validation.mean(found), "each": [asdict(one) for one in found]}
     training = {
-        "steps": state.progress.step,
-        "chosen_step": state.progress.best_step or state.progress.step,
+        "steps": progress.step,
+        "chosen_step": state.kept_step,
+        "skipped_steps": progress.skipped,
         "minutes": round(minutes, 1),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
+        "device": team.device.type,
+        "processes": team.size,
         "images": {"train": len(subjects.train), "validate": len(subjects.validate), "test": len(subjects.test)},
+        "stages": progress.stages,
     }
-    model = Model(recipe.name, network, recipe, scores, training)
-    model.save(folder, card(model))
+    model = Model(recipe.name, network.cpu(), recipe, scores, training)
+    if team.leads:
+        model.save(folder, card(model))
+    team.wait()
     return model
 
 
-def _batches(pairs: PairSampler, first: int, last: int) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
+def _scores(
+    network: Network, subjects: Sequence[Subject], degradation: Degradation, planes: int, recipe: Recipe, team: Team
+) -> list[Score]:
+    """The scores of all images, each process having scored its share of them."""
+    mine = team.mine(subjects)
+    found = validation.score(network, [subject for _, subject in mine], degradation, planes, recipe.seed)
+    return team.collected([(number, score) for (number, _), score in zip(mine, found, strict=True)])
+
+
+def _picture(state: State, subjects: Subjects, degradation: Degradation, folder: Path) -> Path:
+    path = folder / "images" / f"step_{state.progress.step:06d}.png"
+    save_picture(path, state.average.network, subjects.validate, degradation, state.recipe.seed)
+    return path
+
+
+def _losses(state: State) -> str:
+    return " + ".join(f"{part.weight:g} {part.name}" for part in state.stage.losses)
+
+
+def _batches(pairs: PairSampler, team: Team, first: int, last: int) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
     """The batches of the steps `first` to `last`; the next one is drawn while the caller works on this one."""
+
+    def draw(step: int) -> tuple[Tensor, Tensor]:
+        lr, hr = pairs.batch(step)
+        layout = torch.channels_last if lr.ndim == 4 else torch.channels_last_3d
+        return team.share(lr).to(team.device, memory_format=layout), team.share(hr).to(team.device)
+
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(pairs.batch, first) if first <= last else None
+        coming = pool.submit(draw, first) if first <= last else None
         for step in range(first, last + 1):
             assert coming is not None
             batch = coming.result()
             if step < last:
-                coming = pool.submit(pairs.batch, step + 1)
+                coming = pool.submit(draw, step + 1)
             yield step, batch
 
 
-def _pairs(recipe: Recipe, subjects: Sequence[Subject], degradation: Degradation) -> PairSampler:
+def _pairs(recipe: Recipe, subjects: Sequence[Subject], degradation: Degradation, processes: int) -> PairSampler:
     channels = {len(subject.source.spec.channels) for subject in subjects}
     if channels - {len(recipe.channels)}:
         found = ", ".join(f"{s.name}: {len(s.source.spec.channels)}" for s in subjects)
@@ -146,22 +234,31 @@ def _pairs(recipe: Recipe, subjects: Sequence[Subject], degradation: Degradation
     # A degradation that looks at whole axes gets them where an image has two; a volume would cost too much.
     whole = degradation.reach is None and recipe.task.ndim == 2
     margin = None if whole else (sampling.margin if degradation.reach is None else degradation.reach)
-    patches = PatchSampler(subjects, sampling.patch, recipe.factor, margin, sampling.contrast)
+    patches = PatchSampler(
+        subjects,
+        sampling.patch,
+        recipe.factor,
+        margin,
+        sampling.contrast,
+        candidates=sampling.candidates,
+        inside=sampling.inside,
+    )
     augment = Augment(recipe.factor, sampling.flips, sampling.turns, sampling.gain)
-    return PairSampler(patches, degradation, augment, sampling.batch, recipe.seed)
+    return PairSampler(patches, degradation, augment, sampling.batch * processes, recipe.seed)
 
 
-def _loss(part: LossPart) -> Callable[[Tensor, Tensor], Tensor]:
-    loss: nn.Module = built("loss", part, registry.load("losses", part.name).build)
-    return loss
+def _precision(recipe: Recipe, pairs: PairSampler, team: Team) -> tuple[bool, str]:
+    """Whether to train in bf16, and a sentence where that was checked."""
+    if recipe.precision == "float32":
+        return False, ""
+    lr, hr = pairs.batch(1)  # the whole batch, so that all processes decide alike
+    return precision.choose(recipe, lr[:2], hr[:2], team.device)
 
 
-def _rate(recipe: Recipe, step: int) -> float:
-    """The learning rate of a step, counted from 1."""
-    schedule, rate = recipe.schedule, recipe.optimizer.rate
-    if step <= schedule.warmup:
-        return rate * step / schedule.warmup
-    if schedule.shape == "constant":
-        return rate
-    way = (step - schedule.warmup) / max(schedule.steps - schedule.warmup, 1)
-    return rate * (schedule.final + (1 - schedule.final) * 0.5 * (1 + math.cos(math.pi * way)))
+def _check_patch(recipe: Recipe, network: Network) -> None:
+    coarse = [n // f for n, f in zip(recipe.sampling.patch, recipe.factor, strict=True)]
+    if any(n % network.multiple_of for n in coarse):
+        raise RecipeError(
+            f"sampling.patch: {list(recipe.sampling.patch)} is {coarse} for the network {recipe.network.name}, which "
+            f"takes multiples of {network.multiple_of}."
+        )

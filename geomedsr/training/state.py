@@ -1,32 +1,92 @@
-"""What a training changes as it goes: weights, their average, the optimiser, the best so far."""
+"""What a training changes as it goes: weights, their average, the optimiser, what losses learnt, the best so far."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from geomedsr.model import build_network
+from geomedsr.model import build_network, start_weights
 from geomedsr.networks._network import Network
-from geomedsr.recipe import Recipe
+from geomedsr.recipe import Recipe, Stage
 from geomedsr.training import checkpoint
 from geomedsr.training.ema import Average
+from geomedsr.training.objective import Objective
 
 __all__ = ["State"]
 
 
 class State:
-    """The changing part of a run; a checkpoint is this, written down."""
+    """The changing part of a run; a checkpoint is this, written down.
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
+    Raises:
+        RecipeError: the network or a loss cannot be built.
+        ModelError: the weights to start from are not this network's.
+    """
+
+    def __init__(self, recipe: Recipe, device: torch.device) -> None:
+        self.recipe, self.device = recipe, device
         self.network = build_network(recipe)
-        self.average = Average(self.network, recipe.ema)
-        self.optimizer = _optimizer(recipe, self.network)
+        if recipe.start is not None:
+            self.network.load_state_dict(start_weights(recipe.start, self.network))
+        layout = torch.channels_last if recipe.task.ndim == 2 else torch.channels_last_3d
+        self.network.to(device, memory_format=layout).train()  # type: ignore[call-overload]
+        for stage in recipe.stages:  # a mistake in any of them is told before the first begins
+            Objective(recipe, stage, self.network, device)
         self.progress = checkpoint.Progress()
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """What each stage has anew."""
+        self.average = Average(self.network, self.stage.ema)
+        self.optimizer = _optimizer(self.stage, self.network)
+        self.objective = Objective(self.recipe, self.stage, self.network, self.device)
         self.best = _copy(self.average.network)
+
+    @property
+    def stage(self) -> Stage:
+        """The stage that runs."""
+        return self.recipe.stages[self.progress.stage]
+
+    @property
+    def last(self) -> int:
+        """The last step of the stage that runs, counted from the first of all."""
+        return self.progress.step if self.progress.ended else self.progress.began + self.stage.schedule.steps
+
+    @property
+    def total(self) -> int:
+        """How many steps all stages have, where none ends early."""
+        return self.progress.began + sum(stage.schedule.steps for stage in self.recipe.stages[self.progress.stage :])
+
+    def next_stage(self, told: Mapping[str, Any]) -> None:
+        """Begins the next stage with the weights that this one keeps; `told` is what is remembered of this one."""
+        done = self.progress
+        self.network.load_state_dict(self.kept())
+        self.progress = checkpoint.Progress(
+            done.step, stage=done.stage + 1, began=done.step, skipped=done.skipped, stages=[*done.stages, dict(told)]
+        )
+        self._prepare()
+
+    def begin_step(self, step: int) -> float:
+        """Sets and gives the learning rate of a step. What anything draws at random depends on the step alone."""
+        torch.manual_seed(((self.recipe.seed << 32) + step) % (1 << 63))
+        rate = self.stage.schedule.rate(step - self.progress.began, self.stage.optimizer.rate)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        return rate
+
+    def end_step(self, step: int, finite: bool) -> None:
+        """Takes the step, unless its loss or its gradient was not finite."""
+        self.progress.step = step
+        self.progress.lost = 0 if finite else self.progress.lost + 1
+        self.progress.skipped += not finite
+        if finite:
+            self.optimizer.step()
+            self.average.update(self.network, step - self.progress.began)
 
     def restore(self, folder: Path) -> None:
         """Goes on from the folder's checkpoint, where it has one.
@@ -34,13 +94,15 @@ class State:
         Raises:
             RecipeError: the checkpoint is broken, or of another recipe.
         """
-        found = checkpoint.restore(folder, self.recipe.to_json())
+        found = checkpoint.restore(folder, self.recipe)
         if found is None:
             return
         self.progress, parts = found
+        self._prepare()
         self.network.load_state_dict(parts["network"])
         self.average.network.load_state_dict(parts["average"])
         self.optimizer.load_state_dict(parts["optimizer"])
+        self.objective.load_state(parts.get("losses", {}))
         self.best = parts["best"]
 
     def save(self, folder: Path) -> None:
@@ -49,29 +111,43 @@ class State:
             "network": self.network.state_dict(),
             "average": self.average.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "losses": self.objective.state(),
             "best": self.best,
         }
-        checkpoint.save(folder, self.progress, self.recipe.to_json(), parts)
+        checkpoint.save(folder, self.progress, self.recipe, parts)
 
-    def judge(self, psnr: float) -> None:
-        """Keeps the average's weights when they score higher than any before."""
-        if psnr > self.progress.best:
-            self.progress.best, self.progress.best_step = psnr, self.progress.step
+    def judge(self, scores: Mapping[str, float]) -> None:
+        """Keeps the average's weights when they score higher than any before; ends the stage when none did so long."""
+        now, patience = scores["psnr" if self.stage.keep == "last" else self.stage.keep], self.stage.schedule.patience
+        self.progress.waited += 1
+        if now > self.progress.best:
+            self.progress.best, self.progress.best_step, self.progress.waited = now, self.progress.step, 0
             self.best = _copy(self.average.network)
+        self.progress.ended = patience is not None and self.progress.waited >= patience
 
-    def chosen(self, judged: bool) -> Network:
-        """The network that the run ends with: the best one where there was a judge, else the last average."""
-        if judged:
-            self.average.network.load_state_dict(self.best)
-        return self.average.network.cpu().eval()
+    def kept(self) -> dict[str, Tensor]:
+        """The weights that the stage ends with: the best where there was a judge, else the last average."""
+        judged = self.progress.best_step > 0 and self.stage.keep != "last"
+        return self.best if judged else self.average.network.state_dict()
+
+    @property
+    def kept_step(self) -> int:
+        """The step of those weights."""
+        judged = self.progress.best_step > 0 and self.stage.keep != "last"
+        return self.progress.best_step if judged else self.progress.step
+
+    def chosen(self) -> Network:
+        """The network with those weights, on its device."""
+        self.average.network.load_state_dict(self.kept())
+        return self.average.network
 
 
 def _copy(network: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
 
-def _optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
-    chosen, weights = recipe.optimizer, network.parameters()
+def _optimizer(stage: Stage, network: nn.Module) -> torch.optim.Optimizer:
+    chosen, weights = stage.optimizer, network.parameters()
     if chosen.name == "sgd":
         return torch.optim.SGD(weights, chosen.rate, momentum=chosen.betas[0], weight_decay=chosen.decay)
     kind = torch.optim.AdamW if chosen.name == "adamw" else torch.optim.Adam

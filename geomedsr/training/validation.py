@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from geomedsr.data.sampling import Subject
 from geomedsr.degradations._degradation import Degradation
@@ -17,7 +18,7 @@ from geomedsr.metrics import psnr, ssim
 from geomedsr.networks._network import Network
 from geomedsr.networks.interpolate import upsample
 
-__all__ = ["Score", "mean", "score"]
+__all__ = ["Pair", "Score", "mean", "planes_of", "score"]
 
 _LARGEST = 1024
 """Planes larger than this are scored on their middle: it bounds memory and time."""
@@ -73,17 +74,60 @@ def score(
 def _score(network: Network, subject: Subject, degradation: Degradation, planes: int, seed: int, bf16: bool) -> Score:
     device = next(network.parameters()).device
     noise = torch.Generator().manual_seed(seed)
-    factor = network.task.factor
     hrs, srs, cubics = [], [], []
-    for hr in _planes(subject, factor, planes):
-        fine = torch.from_numpy(hr)[None]
-        coarse = degradation(torch.nan_to_num(fine), factor, noise)
+    for pair in planes_of(subject, degradation, network, planes, noise):
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            sr = network(coarse.to(device)).float().cpu()
+            sr = network(pair.lr.to(device)).float().cpu()
+        hr = pair.hr[0].numpy()
         hrs.append(hr)
         srs.append(np.where(np.isnan(hr), np.nan, sr[0].numpy()).astype(np.float32))
-        cubics.append(upsample(coarse, "cubic", factor)[0].numpy())
+        cubics.append(upsample(pair.lr, "cubic", network.task.factor)[0].numpy())
     return _compare(subject.name, hrs, srs, cubics)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A plane of an image (all of one with as many axes as the network) and its coarse one.
+
+    Shape: lr (1, C, *S), finite; hr (1, C, *(S * factor)), NaN where invalid
+    """
+
+    lr: Tensor
+    hr: Tensor
+
+
+def planes_of(
+    subject: Subject, degradation: Degradation, network: Network, count: int, noise: torch.Generator
+) -> Iterator[Pair]:
+    """Evenly spread planes with their coarse ones: true ones where the subject has them, else made by the degradation.
+
+    Planes that are all but empty (the air above a head) are left out: they would flatter every method.
+    """
+    factor, start, stop, planes = network.task.factor, *_places(subject, network, count)
+    read = [subject.read(start, stop, plane) for plane in planes]
+    busy = [float(np.nanstd(fine)) for fine in read]
+    for plane, fine, spread in zip(planes, read, busy, strict=True):
+        if spread > 0.05 * max(busy):
+            hr = torch.from_numpy(fine)[None]
+            true = subject.read_coarse(start, stop, plane, factor)
+            lr = degradation(torch.nan_to_num(hr), factor, noise) if true is None else torch.from_numpy(true)[None]
+            yield Pair(torch.nan_to_num(lr), hr)
+
+
+def _places(subject: Subject, network: Network, count: int) -> tuple[Shape, Shape, list[Shape]]:
+    """Where the planes start and stop, cut to what the network takes and to their middle where they are very large."""
+    start, stop = [], []
+    for n, f in zip(subject.shape, network.task.factor, strict=True):
+        grain = f * network.multiple_of
+        length = min(n, _LARGEST) // grain * grain
+        start.append((n - length) // 2 // f * f)
+        stop.append(start[-1] + length)
+    total = math.prod(subject.planes)
+    indices = (
+        np.unique(np.linspace(0, total - 1, min(count, total) + 2).round().astype(int)[1:-1]) if total > 1 else [0]
+    )
+    planes = [tuple(int(i) for i in np.unravel_index(int(index), subject.planes)) for index in indices]
+    return tuple(start), tuple(stop), planes if subject.planes else [()]
 
 
 def _compare(name: str, hrs: list[Voxels], srs: list[Voxels], cubics: list[Voxels]) -> Score:
@@ -94,27 +138,3 @@ def _compare(name: str, hrs: list[Voxels], srs: list[Voxels], cubics: list[Voxel
         return float(np.mean([ssim(p, h, span) for p, h in zip(ps, hrs, strict=True)]))
 
     return Score(name, psnr(sr, hr, span), similarity(srs), psnr(cubic, hr, span), similarity(cubics))
-
-
-def _planes(subject: Subject, factor: Shape, count: int) -> Iterator[Voxels]:
-    """Evenly spread planes, cut to a multiple of the factor and to their middle where they are very large.
-
-    Planes that are all but empty (the air above a head) are left out: they would flatter every method.
-    """
-    start, stop = [], []
-    for n, f in zip(subject.shape, factor, strict=True):
-        length = min(n, _LARGEST) // f * f
-        start.append((n - length) // 2 // f * f)
-        stop.append(start[-1] + length)
-    total = math.prod(subject.planes)
-    indices = (
-        np.unique(np.linspace(0, total - 1, min(count, total) + 2).round().astype(int)[1:-1]) if total > 1 else [0]
-    )
-    read = [
-        subject.read(tuple(start), tuple(stop), tuple(int(i) for i in np.unravel_index(int(index), subject.planes)))
-        if subject.planes
-        else subject.read(tuple(start), tuple(stop), ())
-        for index in indices
-    ]
-    busy = [float(np.nanstd(plane)) for plane in read]
-    yield from (plane for plane, spread in zip(read, busy, strict=True) if spread > 0.05 * max(busy))

@@ -10,11 +10,12 @@ import torch
 from support import SMALL_RECIPE, subjects
 
 from geomedsr.errors import FailedError, RecipeError
+from geomedsr.losses.l1 import L1
 from geomedsr.model import Model
 from geomedsr.recipe import Recipe
-from geomedsr.training import loop
 from geomedsr.training.ema import Average
 from geomedsr.training.loop import Subjects, train
+from geomedsr.training.state import State
 from geomedsr.training.validation import score
 
 
@@ -52,18 +53,18 @@ def test_a_model_is_made_and_beats_cubic(tmp_path: Path) -> None:
 def test_a_stopped_run_ends_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str) -> None:
     chosen = recipe(optimizer__name=optimizer, degradation="{name: kspace, noise: 0.01}")
     straight = train(chosen, images(chosen), tmp_path / "straight", quiet=True)
-    real = loop._rate
+    real = State.begin_step
 
-    def stops(of: Recipe, step: int) -> float:
+    def stops(state: State, step: int) -> float:
         if step == 5:
             raise KeyboardInterrupt
-        return real(of, step)
+        return real(state, step)
 
-    monkeypatch.setattr(loop, "_rate", stops)
+    monkeypatch.setattr(State, "begin_step", stops)
     with pytest.raises(KeyboardInterrupt):
         train(chosen, images(chosen), tmp_path / "stopped", quiet=True)
     assert not (tmp_path / "stopped" / "config.json").exists()
-    monkeypatch.setattr(loop, "_rate", real)
+    monkeypatch.setattr(State, "begin_step", real)
     resumed = train(chosen, images(chosen), tmp_path / "stopped", resume=True, quiet=True)
     assert all(torch.equal(a, b) for a, b in zip(weights(straight), weights(resumed), strict=True))
     assert straight.scores == resumed.scores
@@ -123,9 +124,9 @@ def test_unknown_parts_are_refused_before_anything_starts(tmp_path: Path, change
 
 
 def test_ten_losses_that_are_not_finite_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "_loss", lambda part: lambda sr, hr: (sr * float("nan")).mean())
-    chosen = recipe(schedule__steps="30")
-    with pytest.raises(FailedError, match="10 times in a row at step 10"):
+    monkeypatch.setattr(L1, "forward", lambda self, sr, hr: (sr * float("nan")).mean())
+    chosen = recipe(schedule__steps="30", losses="[{name: mse}, {name: l1}]")
+    with pytest.raises(FailedError, match=r"10 times in a row at step 10 \(not finite: l1\)"):
         train(chosen, images(chosen), tmp_path / "m", quiet=True)
 
 
@@ -140,8 +141,8 @@ def test_an_untrained_network_scores_as_cubic() -> None:
 
 
 def test_the_rate_warms_up_and_falls() -> None:
-    chosen = recipe(schedule="{steps: 100, warmup: 10, final: 0.1}", optimizer__rate="1.0")
-    rates = [loop._rate(chosen, step) for step in (1, 10, 11, 55, 100)]
+    chosen = recipe(schedule="{steps: 100, warmup: 10, final: 0.1}")
+    rates = [chosen.schedule.rate(step, 1.0) for step in (1, 10, 11, 55, 100)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[1] == 1.0
     assert rates[1] > rates[2] > rates[3] > rates[4]
