@@ -91,7 +91,7 @@ nothing finer and classifies nothing.
 - Layers: {", ".join(encoder.layers)}, with {", ".join(map(str, encoder.widths))} features; {count:,} parameters.
 - Training: without labels. {done["steps"]} steps of {done["batch"]} patches of {patch} voxels, each changed by a
   known blur, sharpening and noise and half hidden: it told the changes' amounts and filled in what was hidden. The
-  loss fell from {done["first_loss"]:g} to {done["last_loss"]:g} in {done["minutes"]:g} minutes on a CPU, seed {done["seed"]}.
+  loss fell from {done["first_loss"]:g} to {done["last_loss"]:g} in {done["minutes"]:g} minutes, seed {done["seed"]}.
 - Data: {len(about["images"])} images, {", ".join(f"`{image}`" for image in about["images"])}. {recipe.attribution}
 - Licence: {recipe.licence or "as that of the data"}.
 
