@@ -5,10 +5,21 @@ from __future__ import annotations
 import doctest
 import importlib.util
 import re
+import shlex
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+import yaml
+
+from geomedsr.cli import run_command
+from geomedsr.data.sampling import PatchSampler
+from geomedsr.grid import Box, Grid
+from geomedsr.image import Image, Voxels
+from geomedsr.io import format_of
+from geomedsr.recipe import Recipe
+from geomedsr.run.training import open_subjects
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -49,3 +60,56 @@ def reference() -> ModuleType:
 def test_the_reference_says_what_the_code_says(page: str) -> None:
     written = reference().PAGES[page]() + "\n"
     assert (ROOT / "docs" / page).read_text(encoding="utf-8") == written, "write it anew: python -m docs.make"
+
+
+SCAN = (64, 72, 4)
+SMALL = ["--set", "network.width=8", "--set", "network.blocks=1", "--set", "sampling.patch=[32, 32]"]
+FEW = ["--set", "schedule.steps=2", "--set", "schedule.validate_every=1"]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.M | re.S)
+
+
+def write_scans(folder: Path) -> None:
+    """Three persons' scans, each a piece of the sample's head, with the masks and coarse images that the page names."""
+    head = format_of(ROOT / "sample_data/mri_t1.nii.gz").open_source(ROOT / "sample_data/mri_t1.nii.gz")
+    for number in range(3):
+        start = (64, 4 + SCAN[1] * number, 16)
+        box = Box(start, tuple(a + n for a, n in zip(start, SCAN, strict=True)))
+        voxels, grid, name = head.read(box), head.spec.grid.cropped(box), f"sub-0{number + 1}"
+        write(folder / f"{name}_T1w.nii.gz", voxels, grid)
+        write(folder / "masks" / f"{name}_brain.nii.gz", (voxels > 100).astype(np.float32), grid)
+        coarse = voxels.reshape(1, SCAN[0] // 2, 2, SCAN[1] // 2, 2, SCAN[2]).mean(axis=(2, 4))
+        write(folder / "fast" / f"{name}_T1w.nii.gz", coarse, grid.downscaled((2, 2, 1)))
+
+
+def write(path: Path, voxels: Voxels, grid: Grid) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.of(voxels, grid)
+    sink = format_of(path).create_sink(path, image.spec)
+    sink.write(Box.whole(grid.shape), image.voxels)
+    sink.commit()
+
+
+def test_the_page_on_training_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_scans(tmp_path / "scans")
+    recipe, *fragments = blocks("train.md", "yaml")
+    (tmp_path / "my_scans.yaml").write_text(recipe, encoding="utf-8")
+    for line in "".join(blocks("train.md", "sh")).splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "geomedsr"
+        if arguments[0] == "train":
+            arguments += [*(SMALL[2:] if "network.width=48" in arguments else SMALL), *FEW]
+        assert run_command(arguments) == 0, line
+    fine = format_of(Path("fine.nii.gz")).open_source(Path("fine.nii.gz")).spec.grid
+    assert fine.shape == (2 * SCAN[0], 2 * SCAN[1], SCAN[2])
+    for fragment in fragments:
+        changed = Recipe.from_values({**yaml.safe_load(recipe), **yaml.safe_load(fragment)}, "the page")
+        subjects = open_subjects(changed, tmp_path / "scans")
+        sampling = changed.sampling
+        patches = PatchSampler(
+            subjects.train, (32, 32), (2, 2), 0, 0, candidates=sampling.candidates, inside=sampling.inside
+        )
+        assert patches.draw(np.random.default_rng(0)).inner.shape == (32, 32)
