@@ -111,7 +111,9 @@ def planes_of(
             hr = torch.from_numpy(fine)[None]
             true = subject.read_coarse(start, stop, plane, factor)
             lr = degradation(torch.nan_to_num(hr), factor, noise) if true is None else torch.from_numpy(true)[None]
-            yield Pair(torch.nan_to_num(lr), hr)
+            inside = subject.inside(start, stop, plane)
+            counted = hr if inside is None else hr.masked_fill(~torch.from_numpy(inside), torch.nan)
+            yield Pair(torch.nan_to_num(lr), counted)
 
 
 def _places(subject: Subject, network: Network, count: int) -> tuple[Shape, Shape, list[Shape]]:

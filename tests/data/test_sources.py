@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,12 @@ from geomedsr.errors import RecipeError
 from geomedsr.grid import Box, Grid
 from geomedsr.image import Image, ImageSpec, Source, Voxels
 from geomedsr.io import format_of
+from geomedsr.networks.interpolate import Interpolate
 from geomedsr.recipe import Recipe
 from geomedsr.run.pack import packed
 from geomedsr.run.training import open_subjects, train_files
+from geomedsr.task import Task
+from geomedsr.training.validation import planes_of
 
 
 def write(path: Path, image: Image, grid: Grid | None = None) -> Path:
@@ -97,6 +101,20 @@ def test_masks_say_where_to_learn(tmp_path: Path) -> None:
     assert max(stops) <= 32
     stops = [sampler(found, inside=0.5)._place(rng).stop[1] for _ in range(60)]
     assert 32 < max(stops) <= 40
+
+
+def test_masks_say_where_to_judge(tmp_path: Path) -> None:
+    image = shapes(3, (1, 48, 48))
+    mask = np.zeros((1, 48, 48), np.float32)
+    mask[:, 8:40, 8:40] = 1
+    write(tmp_path / "a.tif", image)
+    write(tmp_path / "a_mask.tif", Image.of(mask))
+    (subject,) = open_subjects(recipe("{train: [{files: a.tif, mask: '{name}_mask.tif'}]}"), tmp_path).train
+    network = Interpolate(Task(2, 1, (2, 2)))
+    (judged,) = planes_of(subject, Sensor(), network, 1, torch.Generator())
+    (unmasked,) = planes_of(replace(subject, mask=None), Sensor(), network, 1, torch.Generator())
+    assert torch.equal(judged.hr.isfinite(), torch.from_numpy(mask)[None] > 0)
+    assert torch.equal(judged.lr, unmasked.lr), "the degradation sees the whole image"
 
 
 def pair(folder: Path, image: Image, grid: Grid | None = None) -> None:
