@@ -80,13 +80,14 @@ class Bench:
             sink.write(Box.whole(case.shape[1:]), self._image.voxels)
             sink.commit()
             self._source = geotiff.open_source(path)
+        finer = self._source.spec.upscaled(self._upscaler.factor_for(self._source.spec))
+        self._finer, self._memory = finer, None if case.files else Image.empty(finer)
         self.window: Shape = ()
         self.tiles = 0
 
     def stream(self) -> None:
         """All of it: read, run, write."""
-        spec = self._source.spec.upscaled(self._upscaler.factor_for(self._source.spec))
-        sink: Sink = geotiff.create_sink(self._folder / "out.tif", spec) if self._case.files else Image.empty(spec)
+        sink: Sink = self._memory or geotiff.create_sink(self._folder / "out.tif", self._finer)
         outcome = self._upscaler.run(self._source, sink)
         self.window, self.tiles = outcome.window, outcome.tiles
 

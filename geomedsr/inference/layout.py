@@ -72,7 +72,7 @@ def layout_of(task: Task, spec: ImageSpec, axes: tuple[int, ...] | None = None) 
     if task.ndim > ndim:
         raise ModelError(f"The network works on volumes of {task.ndim} axes; the image has {ndim}.")
     if axes is None:
-        axes = planar_axes(spec.grid.spacing) if (task.ndim, ndim) == (2, 3) else tuple(range(ndim))
+        axes = planar_axes(spec.grid.spacing, spec.grid.shape) if (task.ndim, ndim) == (2, 3) else tuple(range(ndim))
     fits = len(axes) == task.ndim and list(axes) == sorted(set(axes)) and all(0 <= axis < ndim for axis in axes)
     if not fits:
         raise ModelError(f"The network works on {task.ndim} of the image's {ndim} axes, in order; got the axes {axes}.")

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 __all__ = ["DEPTH", "Ahead", "Behind"]
 
@@ -100,7 +100,7 @@ class Ahead(Generic[T, U]):
 
     def __exit__(self, *_: object) -> None:
         self._lane.stop()
-        self._thread.join()
+        _wait_for(self._thread, self._lane)
 
     def __iter__(self) -> Iterator[U]:
         results = iter(self._lane)
@@ -168,7 +168,25 @@ class Behind(Generic[T]):
             self._lane.end()
         else:
             self._lane.stop()
-        self._thread.join()
-        self.waited += time.perf_counter() - began
+        try:
+            _wait_for(self._thread, self._lane)
+        finally:
+            self.waited += time.perf_counter() - began
         if kind is None:
             self._raise()
+
+
+def _wait_for(thread: threading.Thread, lane: _Lane[Any]) -> None:
+    """Waits until a thread has ended, whatever is raised meanwhile (Ctrl-C, say), and raises that afterwards.
+
+    What follows takes source and sink apart; a thread that was still inside a library's call would bring it down.
+    """
+    raised: BaseException | None = None
+    while thread.is_alive():
+        try:
+            thread.join()
+        except BaseException as error:  # noqa: BLE001  (raised again below)
+            raised = raised or error
+            lane.stop()
+    if raised is not None:
+        raise raised

@@ -272,7 +272,8 @@ class _Run:
             voxels = np.full(shape, np.nan, np.float32)
         else:
             slices = tuple(tile.window[axis] for axis in self._layout.others)
-            voxels = self._intensity.invert(self._layout.from_batch(batch, slices)[keep])
+            voxels = self._layout.from_batch(batch, slices)[keep]
+            voxels = voxels if self._intensity == Intensity() else self._intensity.invert(voxels)
         if batch is not None and loaded.invalid is not None:
             beneath = self._beneath(tile)
             mask = fill.spread(loaded.invalid[(slice(None), *beneath.slices)], self._work.factor)
