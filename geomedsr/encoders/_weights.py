@@ -47,6 +47,8 @@ def fill(module: nn.Module, weights: dict[str, Tensor], path: Path, spare: Itera
     """
     asked = module.state_dict()
     for name, tensor in asked.items():
+        if name.endswith(".num_batches_tracked"):
+            weights.setdefault(name, tensor)  # a count that older files lack, and nothing here looks at
         if name not in weights:
             raise ModelError(f"{path} does not hold these weights: it lacks {name}.")
         if weights[name].shape != tensor.shape:

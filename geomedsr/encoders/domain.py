@@ -30,6 +30,9 @@ WIDTHS = (32, 64, 96)
 class DomainEncoder(Features):
     """Stages at 1, 1/2, 1/4 ... of the resolution, each a residual block of two 3-wide convolutions.
 
+    The features it gives have mean 0 and spread 1 over the images that it was standardised on: without that, what all
+    images share would drown what differs.
+
     Shape: (B, channels, *S) to a layer (B, widths[i], *(S // 2 ** i)) for each stage, named "1", "2", ...
     Reference: He et al. 2016, arXiv:1603.05027 (the block, here without normalisation); Zhang 2019, arXiv:1904.11486
         (averaging before the step down, so that features do not jump when the image moves)
@@ -45,6 +48,9 @@ class DomainEncoder(Features):
         inputs = [channels, *widths[:-1]]
         self.entries = nn.ModuleList([conv(ndim, n, width) for n, width in zip(inputs, widths, strict=True)])
         self.blocks = nn.ModuleList([_Block(ndim, width) for width in widths])
+        for layer, width in zip(self.layers, widths, strict=True):
+            self.register_buffer(f"centre{layer}", torch.zeros(width))
+            self.register_buffer(f"spread{layer}", torch.ones(width))
 
     def forward(self, x: Tensor, layers: Sequence[str] = ()) -> dict[str, Tensor]:
         """The features of `layers`, by name."""
@@ -53,7 +59,23 @@ class DomainEncoder(Features):
         for name, entry, block in zip(self.layers, self.entries, self.blocks, strict=True):
             x = block(entry(pool(x, 2) if found else x))
             found[name] = x
-        return {name: found[name] for name in layers or self.layers}
+        return {name: self._standard(name, found[name]) for name in layers or self.layers}
+
+    @torch.no_grad()
+    def standardise(self, images: Tensor) -> None:
+        """Makes the features of these images have mean 0 and spread 1, feature by feature."""
+        for layer in self.layers:
+            self.get_buffer(f"centre{layer}").zero_()
+            self.get_buffer(f"spread{layer}").fill_(1.0)
+        for layer, features in self(images).items():
+            values = features.transpose(0, 1).flatten(1)
+            self.get_buffer(f"centre{layer}").copy_(values.mean(1))
+            self.get_buffer(f"spread{layer}").copy_(values.std(1).clamp(min=1e-6))
+
+    def _standard(self, layer: str, features: Tensor) -> Tensor:
+        shape = (-1, *[1] * self.ndim)
+        centre, spread = self.get_buffer(f"centre{layer}"), self.get_buffer(f"spread{layer}")
+        return (features - centre.view(shape)) / spread.view(shape)
 
 
 class _Block(nn.Module):

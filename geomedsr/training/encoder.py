@@ -83,7 +83,16 @@ def train_encoder(
         optimizer.step()
         listen(step, loss.item())
     pupil.encoder.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return pupil.encoder.eval().requires_grad_(False)
+    return _standardised(pupil.encoder, patches, lesson)
+
+
+def _standardised(encoder: DomainEncoder, patches: PatchSampler, lesson: Lesson) -> DomainEncoder:
+    """The encoder, frozen, its features standardised on four batches of unchanged patches."""
+    encoder.eval().requires_grad_(False)
+    rim = (slice(None), slice(None), *(slice(_RIM, -_RIM) for _ in lesson.patch))
+    rng = np.random.default_rng([lesson.seed, lesson.steps + 1])
+    encoder.standardise(torch.cat([_batch(patches, lesson, rng)[rim] for _ in range(4)]))
+    return encoder
 
 
 class _Pupil(nn.Module):
