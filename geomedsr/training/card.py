@@ -104,15 +104,41 @@ def _files(files: Files) -> str:
 def _training(model: Model, recipe: Recipe) -> str:
     done = model.training
     settings = ", ".join(f"{k} {v}" for k, v in recipe.degradation.settings.items())
-    losses = " + ".join(f"{loss.weight:g} {loss.name}" for loss in recipe.losses)
     patch = " x ".join(map(str, recipe.sampling.patch))
     return (
         f"## Training\n\nThe fine images were made coarse by `{recipe.degradation.name}` "
         f"({settings or 'its defaults'}). {done['steps']} steps of {recipe.sampling.batch} patches of {patch} fine "
-        f"voxels, {losses}, {recipe.optimizer.name} at {recipe.optimizer.rate:g}, average of the weights "
-        f"{recipe.ema:g}, {recipe.precision}, seed {recipe.seed}; the weights are those of step {done['chosen_step']}. "
-        f"{done['minutes']:.0f} minutes on {done['threads']} CPU threads with torch {done['torch']}. "
-        "The whole recipe stands in `config.json`."
+        f"voxels, {_stages(recipe)}; {recipe.precision}, seed {recipe.seed}; the weights are those of step "
+        f"{done['chosen_step']}. {done['minutes']:.0f} minutes on {_machine(done)} with torch {done['torch']}. "
+        f"The whole recipe stands in `config.json`.{_cost(model)}"
+    )
+
+
+def _stages(recipe: Recipe) -> str:
+    each = [
+        f"{' + '.join(f'{loss.weight:g} {loss.name}' for loss in stage.losses)}, {stage.optimizer.name} at "
+        f"{stage.optimizer.rate:g}, average of the weights {stage.ema:g}"
+        for stage in recipe.stages
+    ]
+    return each[0] if len(each) == 1 else "; then ".join(each)
+
+
+def _machine(done: dict[str, Any]) -> str:
+    device = f"{done['threads']} CPU threads" if done.get("device", "cpu") == "cpu" else "a GPU"
+    processes = done.get("processes", 1)
+    return device if processes == 1 else f"{processes} processes of {device}"
+
+
+def _cost(model: Model) -> str:
+    """What the last stage changed, against the weights that it began with."""
+    stages = model.training.get("stages", [])
+    if not stages or not stages[-1]["scores"] or not model.scores:
+        return ""
+    before, after = stages[-1]["scores"], model.scores
+    return (
+        f"\n\nThe last stage began with weights that had a PSNR of {before['psnr']:.2f} dB and an SSIM of "
+        f"{before['ssim']:.4f} on the {after['on']} images, and changed them by "
+        f"{after['psnr'] - before['psnr']:+.2f} dB and {after['ssim'] - before['ssim']:+.4f}."
     )
 
 

@@ -115,7 +115,7 @@ def _train(
             state.end_step(step, finite)
             told = state.objective.told(values)
             if finite and state.objective.learns:
-                told |= state.objective.learn(team.gathered(torch.cat(srs).detach()), team.gathered(hr))
+                told |= state.objective.learn(torch.cat(srs).detach(), hr)
             elif not finite:
                 _lose(state, told, log)
             log.advance(step, rate, sum(values), told if len(told) > 1 else {})

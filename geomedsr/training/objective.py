@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from geomedsr import registry
+from geomedsr.errors import RecipeError
+from geomedsr.grid import Shape
 from geomedsr.losses._loss import Loss
 from geomedsr.networks._network import Network
 from geomedsr.recipe import LossPart, Recipe, Stage, built
@@ -50,6 +52,20 @@ class Objective:
             for name, loss in zip(self.names, self.losses, strict=True)
             for key, figure in loss.learn(sr, hr).items()
         }
+
+    def check(self, patch: Shape, channels: int, device: torch.device) -> None:
+        """Compares one patch with itself, so that a loss that cannot is told of before anything starts.
+
+        Raises:
+            RecipeError: one cannot.
+        """
+        hr = torch.rand((1, channels, *patch), generator=torch.Generator().manual_seed(0)).to(device)
+        for name, loss in zip(self.names, self.losses, strict=True):
+            try:
+                loss(hr, hr)
+            except (ValueError, RuntimeError) as error:
+                said = f"The loss {name} cannot compare patches of {list(patch)} voxels, {channels} channels: {error}."
+                raise RecipeError(said.replace("..", ".")) from error
 
     @property
     def learns(self) -> bool:

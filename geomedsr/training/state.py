@@ -35,7 +35,7 @@ class State:
         layout = torch.channels_last if recipe.task.ndim == 2 else torch.channels_last_3d
         self.network.to(device, memory_format=layout).train()  # type: ignore[call-overload]
         for stage in recipe.stages:  # a mistake in any of them is told before the first begins
-            Objective(recipe, stage, self.network, device)
+            Objective(recipe, stage, self.network, device).check(recipe.sampling.patch, recipe.task.channels, device)
         self.progress = checkpoint.Progress()
         self._prepare()
 

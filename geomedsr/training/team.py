@@ -22,7 +22,7 @@ class Team:
     """Each process has a share of a batch; gradients, figures and decisions are those of all.
 
     The union of the shares is the batch that one process would draw, so the number of processes changes the result by
-    rounding alone.
+    rounding alone. A loss that learns averages its own gradients.
 
     Raises:
         RecipeError: there is no such device.
@@ -58,13 +58,6 @@ class Team:
             return figures
         mean: Tensor = self.accelerator.reduce(figures, "mean")
         return mean
-
-    def gathered(self, share: Tensor) -> Tensor:
-        """The whole of what each process has a share of."""
-        if self.size == 1:
-            return share
-        whole: Tensor = self.accelerator.gather(share.contiguous())
-        return whole
 
     def mine(self, items: Sequence[Item]) -> list[tuple[int, Item]]:
         """Every so-manyth item, with its number."""
