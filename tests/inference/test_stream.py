@@ -107,3 +107,30 @@ def test_no_thread_is_left() -> None:
     with Ahead(lambda n: n, range(1000)) as ahead:
         next(iter(ahead))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("geomedsr")]
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_an_interrupt_waits_for_the_writer_to_let_go(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Ctrl-C while the last tile is being written: whoever closes the file next must find nobody in it."""
+    inside, release = threading.Event(), threading.Event()
+
+    def write(item: int) -> None:
+        inside.set()
+        release.wait(10)
+
+    join, left = threading.Thread.join, times
+
+    def interrupted(thread: threading.Thread, timeout: float | None = None) -> None:
+        nonlocal left
+        inside.wait(10)
+        if left:
+            left -= 1
+            raise KeyboardInterrupt
+        release.set()
+        join(thread, timeout)
+
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt), Behind(write) as behind:
+        behind.put(1)
+    assert release.is_set(), "the interrupt was raised while the writer was still at work"
+    assert not any(thread.name == "geomedsr-writer" for thread in threading.enumerate())
