@@ -16,15 +16,20 @@ from geomedsr.image import Source, Voxels
 __all__ = ["Subject", "check_content", "check_pair", "planar_axes", "prepare"]
 
 
-def planar_axes(spacing: Sequence[float]) -> tuple[int, int]:
-    """The two axes of a volume that its slices lie in: all but the one of the largest spacing (the last of equals).
+def planar_axes(spacing: Sequence[float], shape: Shape) -> tuple[int, int]:
+    """The two axes of a volume that its slices lie in.
+
+    The third is one of a single voxel, where there is one (a plane kept as a volume says nothing true about that
+    axis's spacing), else the one of the largest spacing; of equals the last.
 
     Example:
-        >>> planar_axes((0.9, 3.0, 0.9))
+        >>> planar_axes((0.9, 3.0, 0.9), (64, 20, 64))
         (0, 2)
+        >>> planar_axes((1.7, 1.7, 1.0), (40, 36, 1))
+        (0, 1)
     """
-    coarsest = max(range(len(spacing)), key=lambda axis: (round(spacing[axis], 4), axis))
-    first, second = (axis for axis in range(len(spacing)) if axis != coarsest)
+    across = max(range(len(spacing)), key=lambda axis: (shape[axis] == 1, round(spacing[axis], 4), axis))
+    first, second = (axis for axis in range(len(spacing)) if axis != across)
     return first, second
 
 
@@ -115,7 +120,7 @@ def prepare(name: str, source: Source, ndim: int, rule: IntensityRule, axes: tup
         raise RecipeError(f"The recipe's factor has {ndim} numbers; {name} has {grid.ndim} axes.")
     if grid.ndim == ndim:
         axes = tuple(range(ndim))
-    return Subject(name, source, axes or planar_axes(grid.spacing), rule.fit(source))
+    return Subject(name, source, axes or planar_axes(grid.spacing, grid.shape), rule.fit(source))
 
 
 def check_content(subject: Subject) -> None:

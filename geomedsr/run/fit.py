@@ -99,7 +99,7 @@ def _axes(model: Model, spec: ImageSpec, file: str, axes: tuple[int, ...] | None
             raise ModelError(f"{model.name} works on all {has} axes of {file}; leave --axes out.")
         return None
     if axes is None:
-        return planar_axes(spec.grid.spacing)
+        return planar_axes(spec.grid.spacing, spec.grid.shape)
     if len(axes) != needs or len(set(axes)) != needs or not all(0 <= axis < has for axis in axes):
         raise ModelError(
             f"{model.name} works on {needs} axes; --axes takes {needs} different numbers from 0 to {has - 1}."

@@ -148,7 +148,7 @@ def test_turns_only_where_the_factors_are_equal() -> None:
     ("spacing", "axes"), [((1, 1, 1), (0, 1)), ((1, 1, 4), (0, 1)), ((4, 1, 1), (1, 2)), ((0.9, 3, 0.9), (0, 2))]
 )
 def test_slices_lie_across_the_coarsest_axis(spacing: tuple[float, ...], axes: tuple[int, int]) -> None:
-    assert planar_axes(spacing) == axes
+    assert planar_axes(spacing, (4, 5, 6)) == axes
     image = Image.of(np.zeros((1, 4, 5, 6)), Grid.of((4, 5, 6), np.diag([*spacing, 1.0])))
     assert prepare("a", image, 2, IntensityRule(), None).axes == axes
 
