@@ -6,7 +6,7 @@ A sink alone rounds, saturates and gives back dtype, scaling and nodata.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -111,8 +111,8 @@ class Sink(Protocol):
         """Takes the voxels of a box: (C, *box.shape)."""
         ...
 
-    def commit(self) -> None:
-        """The file appears, complete."""
+    def commit(self, verify: Callable[[Path], None] | None = None) -> None:
+        """The file appears, complete; `verify` is shown it first, and where it raises, nothing appears."""
         ...
 
     def abort(self) -> None:
@@ -182,8 +182,8 @@ class Image:
         box.check_inside(self.spec.grid.shape)
         self.voxels[(slice(None), *box.slices)] = voxels
 
-    def commit(self) -> None:
-        """Nothing to do: the voxels are here."""
+    def commit(self, verify: Callable[[Path], None] | None = None) -> None:
+        """Nothing to do: the voxels are here, and there is no file to verify."""
 
     def abort(self) -> None:
         """Nothing to undo."""

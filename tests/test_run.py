@@ -322,15 +322,21 @@ def test_the_check_reads_the_output_back(tmp_path: Path) -> None:
         check_output(path, spec.upscaled((2, 2)))
 
 
-def test_an_output_that_came_out_wrong_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(*_: object) -> None:
-        raise FailedError("b.zarr is not what it should be.")
-
-    monkeypatch.setattr("geomedsr.run.upscaling.check_output", wrong)
-    source, target = array(tmp_path / "a.zarr"), tmp_path / "b.zarr"
-    with pytest.raises(FailedError, match="It was removed"):
-        geomedsr.upscale(source, target, "linear", scale=(2,))
-    assert not target.exists()
+@pytest.mark.parametrize("suffix", [".zarr", ".tif", ".nii.gz", ".hdr"])
+def test_an_output_that_came_out_wrong_never_takes_the_old_ones_place(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = array(tmp_path / "a.zarr"), tmp_path / "out" / f"b{suffix}"
+    target.parent.mkdir()
+    geomedsr.upscale(source, target, "linear", scale=(3,))
+    old = {path: path.read_bytes() for path in target.parent.rglob("*") if path.is_file()}
+    monkeypatch.setattr("geomedsr.run.check.differences", lambda *_: ["its shape is another"])
+    with pytest.raises(FailedError, match="did not come out as it should: its shape is another"):
+        geomedsr.upscale(source, target, "linear", scale=(2,), overwrite=True)
+    assert {path: path.read_bytes() for path in target.parent.rglob("*") if path.is_file()} == old
+    with pytest.raises(FailedError, match="did not come out"):
+        geomedsr.upscale(source, tmp_path / f"new{suffix}", "linear", scale=(2,))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zarr", "out"]
 
 
 def test_a_format_that_cannot_hold_the_image(tmp_path: Path) -> None:

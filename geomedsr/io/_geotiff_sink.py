@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import rasterio.shutil
 from numpy.typing import NDArray
-from rasterio.crs import CRS
 from rasterio.io import DatasetReader, DatasetWriter
 from rasterio.windows import Window
 
@@ -24,7 +23,7 @@ from geomedsr.io._geotiff_gdal import FAILURES, Complaints, gdal, georeferencing
 from geomedsr.io._geotiff_options import creation_of
 from geomedsr.io._geotiff_passport import affine_of, grid_of
 from geomedsr.io._geotiff_plan import planned
-from geomedsr.io._geotiff_stamp import beyond_default, photometric_of, sidecar_of, stamp
+from geomedsr.io._geotiff_stamp import beyond_default, photometric_of, sidecar_of, stamp, written_crs
 from geomedsr.io._staging import Staging, write_errors
 
 __all__ = ["GeotiffSink"]
@@ -81,8 +80,8 @@ class GeotiffSink:
         if _is_full(self.target):
             raise WriteFailedError(_sentence(self.target, "no space is left"))
 
-    def commit(self) -> None:
-        """The file appears, complete and looked at again.
+    def commit(self, verify: Callable[[Path], None] | None = None) -> None:
+        """The file appears, complete and looked at again, and by `verify` too before it takes its place.
 
         Raises:
             WriteFailedError: voxels are missing, or the disk is full.
@@ -96,7 +95,7 @@ class GeotiffSink:
             with write_errors(self.target):
                 sidecar = self._sidecar()
             self._verify()
-            self._staging.publish(*([sidecar] if sidecar else []))
+            self._staging.publish(*([sidecar] if sidecar else []), verify=verify)
             self._drop_stale(sidecar)
         finally:
             self.abort()
@@ -120,7 +119,7 @@ class GeotiffSink:
                 count=plan.count,
                 dtype=plan.dtype.name,
                 nodata=plan.nodatas[0] if plan.shares_nodata else None,
-                crs=None if grid.crs is None else CRS.from_wkt(grid.crs),
+                crs=None if grid.crs is None else written_crs(grid.crs),
                 PHOTOMETRIC=photometric_of(plan.bands, plan.colormap),
                 ALPHA="NO",
                 **place,

@@ -68,13 +68,17 @@ class Staging:
         if written != (expected := math.prod(shape)):
             raise WriteFailedError(f"{self.target} was given {written} of its {expected} voxels.")
 
-    def publish(self, *companions: Path) -> None:
+    def publish(self, *companions: Path, verify: Callable[[Path], None] | None = None) -> None:
         """The staged file (or folder) takes the target's place; `companions` in `folder` move beside it first.
+
+        `verify` looks at the complete staged file before that; where it raises, the target is as it was.
 
         A file is replaced in one step of the system. So is a folder where the system can exchange two names (Linux
         on its own file systems); elsewhere there is a moment in which the old folder is set aside, and the next run
         puts it back should the machine stop just then. Companions are put back should a later move fail.
         """
+        if verify is not None:
+            verify(self.path)
         moves = [(path, self.target.parent / path.name) for path in (*companions, self.path)]
         with write_errors(self.target):
             for staged, _ in moves:

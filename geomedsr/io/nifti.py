@@ -14,7 +14,7 @@ from __future__ import annotations
 import mmap
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -202,8 +202,8 @@ class NiftiSink:
             with write_errors(self._staging.target):
                 self._packer.advance(self._leading_bytes())
 
-    def commit(self) -> None:
-        """The file appears, complete and looked at once more.
+    def commit(self, verify: Callable[[Path], None] | None = None) -> None:
+        """The file appears, complete and looked at once more, and by `verify` too before it takes its place.
 
         Raises:
             WriteFailedError: voxels are missing, or the disk is full.
@@ -216,7 +216,7 @@ class NiftiSink:
                 self._packer.finish(total)
                 self._raw.unlink()
             self._verify(total)
-        self._staging.publish(*([self._staged(self._partner)] if self._partner else []))
+        self._staging.publish(*([self._staged(self._partner)] if self._partner else []), verify=verify)
 
     def abort(self) -> None:
         """Nothing appears. Harmless after `commit` and when done twice."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import lzma
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -229,14 +229,14 @@ class ZarrSink:
             self._array[index] = stored.reshape(*self._lead, *box.shape)
         self._written += box.size
 
-    def commit(self) -> None:
-        """The array appears at the target, complete, instead of what was there.
+    def commit(self, verify: Callable[[Path], None] | None = None) -> None:
+        """The array appears at the target, complete and seen by `verify`, instead of what was there.
 
         Raises:
             WriteFailedError: voxels are missing, or the disk is full.
         """
         self._staging.check_complete(self._written, self.spec.grid.shape)
-        self._staging.publish()
+        self._staging.publish(verify=verify)
 
     def abort(self) -> None:
         """Nothing appears."""

@@ -31,8 +31,12 @@ class Checked:
         return f"{shape} voxels of {place}, {self.spec.dtype}, corners within {self.corner_error:.1e} voxel"
 
 
-def check_output(target: Path, promised: ImageSpec, before: ImageSpec | None = None) -> Checked:
+def check_output(
+    target: Path, promised: ImageSpec, before: ImageSpec | None = None, *, name: Path | None = None
+) -> Checked:
     """Opens an output again and compares it with what was promised (an input without a place asks for none).
+
+    It is called `name` when it is told of: while it is staged, that is where it is going to be.
 
     Raises:
         FailedError: they differ.
@@ -47,7 +51,10 @@ def check_output(target: Path, promised: ImageSpec, before: ImageSpec | None = N
         promised = replace(promised, grid=written.grid.with_shape(promised.grid.shape))
     found = differences(written, promised)
     if found:
-        raise FailedError(f"{target} is not what it should be: {'; '.join(found)}.")
+        raise FailedError(
+            f"{name or target} did not come out as it should: {'; '.join(found)}. It was thrown away, and what was "
+            "there before is as it was."
+        )
     return Checked(written, _corner_error(written, promised))
 
 

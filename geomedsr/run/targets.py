@@ -20,7 +20,6 @@ __all__ = [
     "check_folder",
     "check_space",
     "check_target",
-    "discard",
     "is_file_target",
     "make_folder",
     "plan_targets",
@@ -180,15 +179,6 @@ def make_folder(folder: Path) -> list[Path]:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     return missing
-
-
-def discard(target: Path) -> None:
-    """Removes an output that turned out wrong: nobody may take it for a right one."""
-    for path in _halves(target):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def check_space(target: Path, nbytes: int) -> str | None:

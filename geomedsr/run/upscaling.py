@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from geomedsr.errors import FailedError, GeomedsrError
-from geomedsr.image import ImageSpec, Source
+from geomedsr.errors import GeomedsrError
+from geomedsr.grid import Box
+from geomedsr.image import ImageSpec, Sink, Source, Voxels
 from geomedsr.io import format_of
 from geomedsr.run.catalogue import find_model
 from geomedsr.run.channels import Selected
@@ -17,7 +18,7 @@ from geomedsr.run.check import Checked, check_output
 from geomedsr.run.fit import BASELINES, value_warning
 from geomedsr.run.inputs import expand
 from geomedsr.run.planning import Plan, Settings, asked, plan, promised, upscaler_for
-from geomedsr.run.targets import Job, check_target, discard, is_file_target, make_folder, plan_targets
+from geomedsr.run.targets import Job, check_target, is_file_target, make_folder, plan_targets
 
 __all__ = ["Listener", "Report", "upscale", "upscale_all"]
 
@@ -110,11 +111,9 @@ def upscale(plan: Plan, settings: Settings, listener: Listener) -> Report:
         source = _open(plan)
         try:
             warnings = _announce(plan, source, listener)
-            after = promised(plan, plan.before, settings)
-            _stream(plan, source, settings, listener)
+            checked = _stream(plan, source, settings, listener)
         finally:
             source.close()
-        checked = _checked(plan, after)
         listener.note(f"check ok: {job.target}: {checked}")
     finally:
         _remove_empty(made)
@@ -138,22 +137,45 @@ def _announce(plan: Plan, source: Source, listener: Listener) -> tuple[str, ...]
     return warnings
 
 
-def _stream(plan: Plan, source: Source, settings: Settings, listener: Listener) -> None:
+def _stream(plan: Plan, source: Source, settings: Settings, listener: Listener) -> Checked:
+    """The output is read back before it takes its place, so that an older one gives way to a right one only."""
     target, spec = plan.job.target, asked(plan, plan.before, settings)
     options = {"COG": "YES", **settings.options} if settings.form == "cog" else settings.options
-    sink = format_of(target).create_sink(target, spec, options)
+    sink = _Verified(format_of(target).create_sink(target, spec, options), plan, promised(plan, plan.before, settings))
     try:
         upscaler_for(plan.model, plan.fit, settings).run(source, sink, listener.progress)
     finally:
         sink.abort()  # nothing to do after a commit
+    assert sink.checked is not None
+    return sink.checked
 
 
-def _checked(plan: Plan, after: ImageSpec) -> Checked:
-    try:
-        return check_output(plan.job.target, after, plan.before)
-    except GeomedsrError as error:
-        discard(plan.job.target)
-        raise FailedError(f"{error} It was removed.") from error
+class _Verified:
+    """A sink whose file is compared with what was promised before it appears."""
+
+    def __init__(self, sink: Sink, plan: Plan, promised: ImageSpec) -> None:
+        self._sink, self._plan, self._promised = sink, plan, promised
+        self.checked: Checked | None = None
+
+    @property
+    def spec(self) -> ImageSpec:
+        """What is written."""
+        return self._sink.spec
+
+    def write(self, box: Box, voxels: Voxels) -> None:
+        """Takes the voxels of a box."""
+        self._sink.write(box, voxels)
+
+    def commit(self, verify: Callable[[Path], None] | None = None) -> None:
+        """The file appears when it is right."""
+        self._sink.commit(verify or self._check)
+
+    def abort(self) -> None:
+        """Nothing appears."""
+        self._sink.abort()
+
+    def _check(self, staged: Path) -> None:
+        self.checked = check_output(staged, self._promised, self._plan.before, name=self._plan.job.target)
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:

@@ -202,7 +202,7 @@ class Recorder(Image):
         self.threads.add(threading.current_thread().name)
         super().write(box, voxels)
 
-    def commit(self) -> None:
+    def commit(self, verify: object = None) -> None:
         self.calls.append("commit")
         if self.commit_fails:
             raise WriteFailedError("The disk is full.")
