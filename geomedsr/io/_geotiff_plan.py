@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rasterio.crs import CRS
 from rasterio.io import DatasetReader
 
 from geomedsr.errors import OutputError
@@ -125,6 +126,10 @@ def _crs(path: Path, text: str) -> str:
         raise OutputError(f"{path.name} cannot say where it is: '{text:.80}' is no CRS known here.") from error
     if stored is None:
         raise OutputError(f"{path.name} cannot say where it is: a GeoTIFF has no place for the CRS '{text:.80}'.")
+    before, after = CRS.from_user_input(text), CRS.from_wkt(stored)
+    if before.to_authority() and after != before:
+        code = ":".join(before.to_authority())
+        raise OutputError(f"{path.name} cannot say where it is: a GeoTIFF would turn {code} into another CRS.")
     return stored
 
 

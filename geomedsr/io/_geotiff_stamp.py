@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree
@@ -9,13 +11,14 @@ from xml.etree import ElementTree
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
+from rasterio.errors import CRSError
 from rasterio.io import DatasetWriter, MemoryFile
 
 from geomedsr.grid import Factor
 from geomedsr.io._geotiff_gdal import gdal, georeferencing_optional
 from geomedsr.io._geotiff_passport import Band, Passport, Tags, rescaled_gcps, rescaled_rpcs, wkt_of
 
-__all__ = ["beyond_default", "photometric_of", "sidecar_of", "stamp", "stored_crs"]
+__all__ = ["beyond_default", "photometric_of", "sidecar_of", "stamp", "stored_crs", "written_crs"]
 
 Colormap = tuple[tuple[int, tuple[int, int, int, int]], ...]
 
@@ -38,7 +41,7 @@ def stamp(
         dataset.write_colormap(1, dict(colormap))
     if passport.gcps:
         shift = _point_shift() if passport.is_point else 0.0
-        crs = CRS.from_wkt(passport.gcps_crs) if passport.gcps_crs else None
+        crs = written_crs(passport.gcps_crs) if passport.gcps_crs else None
         dataset.gcps = (rescaled_gcps(passport.gcps, factor, shift), crs)
     if passport.rpcs is not None:
         dataset.rpcs = rescaled_rpcs(passport.rpcs, factor)
@@ -104,13 +107,37 @@ def _tag(dataset: DatasetWriter, index: int, namespace: str, items: tuple[tuple[
 
 
 @cache
+def written_crs(text: str) -> CRS:
+    """A CRS in the form that a GeoTIFF gives back as it was: by its authority's code, in full, or in the older text.
+
+    GDAL writes the parts of some compound CRSs wrongly when they come in full, and forgets their code.
+    """
+    crs = CRS.from_user_input(text)
+    return next((form for form in _forms(crs) if _passed(form) == crs), crs)
+
+
+@cache
 def stored_crs(text: str) -> str | None:
     """A CRS after a passage through a GeoTIFF, which names some by their code and others by their parts."""
+    return wkt_of(_passed(written_crs(text)))
+
+
+def _forms(crs: CRS) -> Iterator[CRS]:
+    if authority := crs.to_authority():
+        known = CRS.from_authority(*authority)
+        if known == crs:
+            yield known
+    yield crs
+    with suppress(CRSError):
+        yield CRS.from_wkt(crs.to_wkt(version="WKT1_GDAL"))
+
+
+def _passed(crs: CRS) -> CRS | None:
     with gdal(), MemoryFile(ext=".tif") as memory, georeferencing_optional():
-        crs = CRS.from_user_input(text)
         memory.open(driver="GTiff", width=1, height=1, count=1, dtype="uint8", crs=crs).close()
         with memory.open() as dataset:
-            return wkt_of(dataset.crs)
+            found: CRS | None = dataset.crs
+            return found
 
 
 @cache

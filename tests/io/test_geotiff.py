@@ -398,6 +398,15 @@ class TestSink:
             assert math.isnan(after.nodata)
             assert after.dtypes == ("float32",) * 3
 
+    @pytest.mark.parametrize("crs", ["EPSG:7415", "EPSG:5555", "EPSG:28992+5709", "EPSG:32632+5773", "ESRI:102003"])
+    def test_a_crs_comes_out_as_it_went_in(self, tmp_path: Path, crs: str) -> None:
+        path = make(tmp_path / "a.tif", ramp(1, 4, 6, "uint8"), crs=crs)
+        with quiet(path) as before, quiet(upscale(path, tmp_path / "b.tif")) as after:
+            assert after.crs == before.crs == CRS.from_user_input(crs)
+            assert after.crs.to_authority() == before.crs.to_authority()
+        specs = [geotiff.open_source(tmp_path / name).spec for name in ("a.tif", "b.tif")]
+        assert specs[0].grid.crs == specs[1].grid.crs
+
     @pytest.mark.parametrize("crs", ["EPSG:32633", "epsg:2263", "+proj=utm +zone=33 +datum=WGS84 +type=crs", UTM_WKT])
     def test_a_crs_may_be_told_in_any_form(self, tmp_path: Path, crs: str) -> None:
         spec = self.foreign(grid=replace(self.foreign().grid, crs=crs))
