@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
@@ -20,7 +21,10 @@ __all__ = ["Intensity", "IntensityRule", "sample_boxes"]
 Array = TypeVar("Array", Voxels, "Tensor")
 
 _SAMPLE = 1 << 24
-"""How many voxels of each channel a fit looks at, at most: it bounds time, not only memory."""
+"""How many values a fit looks at, at most: it bounds memory and time, also for a series of hundreds of frames."""
+
+_BOX = 1 << 20
+"""How many values are read at once, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +91,15 @@ class IntensityRule(BaseModel):
         return Intensity(0.0, scale if scale > 0 else 1.0)
 
 
-def sample_boxes(shape: Shape, limit: int = _SAMPLE) -> Iterator[Box]:
-    """Boxes that cover an image, or an even share of them when it has more than `limit` voxels.
+def sample_boxes(shape: Shape, limit: int = _SAMPLE, channels: int = 1) -> Iterator[Box]:
+    """Boxes that cover an image, or an even share of them when all its channels have more than `limit` voxels.
 
     Boxes are long on the last axes, as files are stored; which boxes are taken depends on the shape alone.
     """
+    limit = max(limit // channels, 1)
     step = list(shape)
-    for axis in range(len(shape)):
-        while np.prod(step) > 1 << 20 and step[axis] > 64:
+    for least, axis in product((64, 1), range(len(shape))):
+        while np.prod(step) * channels > _BOX and step[axis] > least:
             step[axis] = (step[axis] + 1) // 2
     boxes = list(Box.whole(shape).split(tuple(step)))
     share = max(1.0, float(np.prod(shape, dtype=np.float64)) / limit)
@@ -105,7 +110,7 @@ def sample_boxes(shape: Shape, limit: int = _SAMPLE) -> Iterator[Box]:
 
 def _sample(source: Source) -> Voxels:
     parts = []
-    for box in sample_boxes(source.spec.grid.shape):
+    for box in sample_boxes(source.spec.grid.shape, channels=len(source.spec.channels)):
         voxels = source.read(box)
         parts.append(voxels[np.isfinite(voxels)])
     return np.concatenate(parts) if parts else np.empty(0, np.float32)

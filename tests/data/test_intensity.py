@@ -76,3 +76,9 @@ def test_a_large_image_is_looked_at_evenly() -> None:
     middles = [((box.start[0] + box.stop[0]) // 20_000, (box.start[1] + box.stop[1]) // 40_000) for box in boxes]
     assert {row for row, _ in middles} == {0, 1, 2, 3}
     assert {column for _, column in middles} == {0, 1}
+
+
+def test_a_long_series_is_looked_at_in_small_bites() -> None:
+    boxes = list(sample_boxes((64, 64, 40), channels=300))
+    assert max(box.size for box in boxes) * 300 <= 1 << 20
+    assert sum(box.size for box in boxes) * 300 < 1.2 * (1 << 24)
