@@ -67,7 +67,10 @@ class WandB:
     def __init__(self, folder: Path, recipe: Recipe) -> None:
         self._wandb = _optional("wandb", "wandb")
         mode = os.environ.get("WANDB_MODE", "offline")
-        self._run: Any = self._wandb.init(project="geomedsr", name=recipe.name, dir=str(folder), mode=mode)
+        quiet = self._wandb.Settings(silent=True, console="off")
+        self._run: Any = self._wandb.init(
+            project="geomedsr", name=recipe.name, dir=str(folder), mode=mode, settings=quiet
+        )
         self._run.config.update(recipe.to_json())
 
     def figures(self, step: int, figures: Mapping[str, float]) -> None:
@@ -80,7 +83,7 @@ class WandB:
 
     def close(self) -> None:
         """All is written."""
-        self._run.finish(quiet=True)
+        self._run.finish()
 
 
 class MLflow:
