@@ -143,7 +143,9 @@ def commands() -> None:
 @click.option(
     "--scale", type=numbers, metavar="2|1,1,4", help="How many times finer, for nearest, linear, cubic, lanczos."
 )
-@click.option("--bands", metavar="3,2,1,7", help="The input's channels that the model takes: numbers from 1, or names.")
+@click.option(
+    "--bands", metavar="1,2,3,7|B02,B03", help="The input's channels in the model's order: numbers from 1, or names."
+)
 @click.option("--axes", type=numbers, metavar="0,1", help="The volume's axes that a model of 2 axes works on.")
 @click.option("--format", "form", type=click.Choice(["nii", "nii.gz", "tif", "cog", "zarr"]), help="The output format.")
 @click.option("--dtype", metavar="TYPE", help="The output's data type; else the input's own.")
@@ -190,6 +192,25 @@ def train(recipe: Path, data: Path, out: Path, changes: Sequence[tuple[str, str]
 
     train_files(read_recipe(recipe, dict(changes)), data, out, **choices)
     show(out, as_json=False)
+
+
+@commands.command(epilog=EXIT_CODES, short_help="Teach the encoder of a perceptual loss.")
+@click.argument("recipe", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True, help="Images.")
+@click.option("--out", type=FOLDER, required=True, help="The folder that the encoder goes into.")
+@click.option("--set", "changes", type=key_value, multiple=True, metavar="KEY=VALUE", help="Change a recipe's key.")
+@click.option("--steps", type=click.IntRange(min=1), default=1500, show_default=True, help="How long it is taught.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@VERBOSE
+def train_encoder(recipe: Path, data: Path, out: Path, changes: Sequence[tuple[str, str]], **choices: Any) -> None:  # noqa: ANN401
+    """Teach an encoder on the images that RECIPE (a YAML file) trains on, without labels, and write it as a folder.
+
+    A recipe names it in its perceptual loss: {name: perceptual, encoder: FOLDER}.
+    """
+    from geomedsr.recipe import read_recipe
+    from geomedsr.run.encoder import train_encoder_files
+
+    click.echo(train_encoder_files(read_recipe(recipe, dict(changes)), data, out, **choices))
 
 
 @commands.group()

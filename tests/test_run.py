@@ -219,6 +219,19 @@ def test_names_that_contradict_are_no_match() -> None:
 def test_too_many_bands_are_one_sentence() -> None:
     with pytest.raises(ModelError, match=r"m needs 4 channels \(B2, B3, B4, B8\); a.tif has 10. Pass --bands"):
         choose_channels("m", S2, tuple(f"channel {i}" for i in range(10)), "a.tif")
+    with pytest.raises(ModelError, match=r"by name, B2 is 1, B3 is 2.*its B2, B3, B4, B8, in this order"):
+        choose_channels("m", S2, ("B02", "B03", "x", "y", "z"), "a.tif")
+
+
+def test_bands_in_a_wrong_order_are_warned_of() -> None:
+    stack = ("B02", "B03", "B04", "B05", "B06", "B07", "B08")
+    assert fitting.fit(model(), scene(stack), "a.tif", "1,2,3,7", None).warnings == ()
+    assert fitting.fit(model(), scene(stack), "a.tif", "B02,B03,B04,B08", None).warnings == ()
+    (warning,) = fitting.fit(model(), scene(stack), "a.tif", "3,2,1,7", None).warnings
+    assert "calls B04, B02 what s2-rgbn-x2 takes as B2, B4" in warning
+    (warning,) = fitting.fit(model(), scene(("B02", "B03", "B04", "B8A")), "a.tif", None, None).warnings
+    assert "calls B8A what s2-rgbn-x2 takes as B8" in warning
+    assert fitting.fit(model(), scene(("band 1", "band 2", "band 3", "band 4")), "a.tif", None, None).warnings == ()
 
 
 def test_bands_that_are_not_there() -> None:

@@ -10,10 +10,13 @@ from geomedsr.errors import ModelError
 from geomedsr.grid import Box
 from geomedsr.image import ImageSpec, Source, Voxels
 
-__all__ = ["Selected", "choose_channels", "parse_bands"]
+__all__ = ["MADE_UP", "Selected", "choose_channels", "contradiction", "parse_bands"]
 
 _WORDS = {"b2": "blue", "b3": "green", "b4": "red", "b8": "nir"}
 """What Sentinel-2's bands are called in words, for files that describe a band by its colour."""
+
+MADE_UP = re.compile(r"(band|channel|frame|intensity)( \d+)?")
+"""Names that a format made up for channels that have none."""
 
 
 @dataclass
@@ -57,10 +60,36 @@ def choose_channels(
     names = ", ".join(wanted)
     if len(wanted) == len(present):
         return None, f"{file} does not name its channels {names}; they are taken in the order of the file."
-    example = ",".join(str(i + 1) for i in range(len(wanted)))
     raise ModelError(
-        f"{model} needs {len(wanted)} channels ({names}); {file} has {len(present)}. "
-        f"Pass --bands with {len(wanted)} numbers or names, such as --bands {example}."
+        f"{model} needs {len(wanted)} channels ({names}); {file} has {len(present)}{_recognised(wanted, present)}. "
+        f"Pass --bands with the numbers or names of its {names}, in this order."
+    )
+
+
+def _recognised(wanted: Sequence[str], present: Sequence[str]) -> str:
+    """Which of the wanted channels answer by name, so that only the others must be looked up."""
+    hits = {name: [i for i, one in enumerate(present) if _keys(one) & _keys(name)] for name in wanted}
+    known = [f"{name} is {' or '.join(str(i + 1) for i in found)}" for name, found in hits.items() if found]
+    return f" (by name, {', '.join(known)})" if known else ""
+
+
+def contradiction(model: str, wanted: Sequence[str], chosen: Sequence[str], file: str) -> str | None:
+    """A sentence where channels carry names that are not those of what a model takes in their places.
+
+    Example:
+        >>> contradiction("m", ["B2", "B3"], ["B03", "band 2"], "a.tif")
+        'a.tif calls B03 what m takes as B2: the bands may be in a wrong order; choose with --bands.'
+    """
+    pairs = [
+        (have, want)
+        for have, want in zip(chosen, wanted, strict=True)
+        if not MADE_UP.fullmatch(have.lower()) and not _keys(have) & _keys(want)
+    ]
+    if not pairs:
+        return None
+    haves, wants = (", ".join(names) for names in zip(*pairs, strict=True))
+    return (
+        f"{file} calls {haves} what {model} takes as {wants}: the bands may be in a wrong order; choose with --bands."
     )
 
 

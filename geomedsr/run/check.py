@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from geomedsr.errors import FailedError
 from geomedsr.grid import Grid
 from geomedsr.image import ImageSpec
 from geomedsr.io import format_of
+from geomedsr.run.channels import MADE_UP
 from geomedsr.run.description import crs_name
 
 __all__ = ["Checked", "check_output", "differences"]
@@ -87,8 +87,7 @@ def _is_placeless(grid: Grid) -> bool:
 
 def _named(spec: ImageSpec) -> tuple[str, ...]:
     """The channels' names without those that a format made up; one channel alone needs none."""
-    made_up = re.compile(r"(band|channel|frame|intensity)( \d+)?")
-    return tuple("" if made_up.fullmatch(name) or len(spec.channels) == 1 else name for name in spec.channels)
+    return tuple("" if MADE_UP.fullmatch(name) or len(spec.channels) == 1 else name for name in spec.channels)
 
 
 def _number(value: float | None) -> str:

@@ -14,7 +14,7 @@ from geomedsr.data.sampling import planar_axes
 from geomedsr.errors import ModelError
 from geomedsr.grid import Box, Factor, Shape, as_factor
 from geomedsr.image import ImageSpec, Source
-from geomedsr.run.channels import choose_channels, parse_bands
+from geomedsr.run.channels import choose_channels, contradiction, parse_bands
 
 if TYPE_CHECKING:
     from geomedsr.model import Model
@@ -56,8 +56,8 @@ def fit(model: Model, spec: ImageSpec, file: str, bands: str | None, axes: tuple
     _check_palette(model, spec, file)
     channels, note = _channels(model, spec, file, bands)
     chosen = _axes(model, spec, file, axes)
-    warning = spacing_warning(model, spec, chosen, file)
-    return Fit(channels, chosen, (note,) if note else (), (warning,) if warning else ())
+    doubts = (_contradiction(model, spec, channels, file), spacing_warning(model, spec, chosen, file))
+    return Fit(channels, chosen, (note,) if note else (), tuple(doubt for doubt in doubts if doubt))
 
 
 def _check_kind(model: Model, spec: ImageSpec, file: str) -> None:
@@ -87,6 +87,14 @@ def _channels(model: Model, spec: ImageSpec, file: str, bands: str | None) -> tu
         names = ", ".join(model.channel_names)
         raise ModelError(f"{model.name} needs {wanted} channels ({names}); --bands {bands} names {len(index)}.")
     return index, None
+
+
+def _contradiction(model: Model, spec: ImageSpec, channels: tuple[int, ...] | None, file: str) -> str | None:
+    """A sentence where the chosen channels are named otherwise; a model of one channel takes any."""
+    if len(model.channel_names) < 2:
+        return None
+    chosen = spec.channels if channels is None else tuple(spec.channels[i] for i in channels)
+    return contradiction(model.name, model.channel_names, chosen, file)
 
 
 def _axes(model: Model, spec: ImageSpec, file: str, axes: tuple[int, ...] | None) -> tuple[int, ...] | None:
