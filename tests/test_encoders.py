@@ -14,10 +14,13 @@ from safetensors.torch import load_file, save_file
 from support import SMALL_RECIPE, shapes, subjects
 from torch import Tensor
 
+from geomedsr.cli import run_command
 from geomedsr.encoders import domain, medicalnet, vgg19
 from geomedsr.encoders.distance import feature_distance, perceptual_distance
 from geomedsr.encoders.domain import DomainEncoder, load, seeded, write
 from geomedsr.errors import FailedError, GeomedsrError, ModelError, OutputError, RecipeError
+from geomedsr.grid import Box
+from geomedsr.io import format_of
 from geomedsr.recipe import Recipe
 from geomedsr.run import encoder as errand
 from geomedsr.training.encoder import Lesson, train_encoder
@@ -291,3 +294,20 @@ def test_images_that_do_not_fit_are_refused() -> None:
         encoder.views(torch.rand(1, 4, 2, 8))
     with pytest.raises(ModelError, match="looks at 3 axes"):
         DomainEncoder(3, 1).views(torch.rand(1, 1, 8, 8))
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = shapes(0, (1, 72, 70))
+    sink = format_of(tmp_path / "a.tif").create_sink(tmp_path / "a.tif", image.spec)
+    sink.write(Box.whole((72, 70)), image.voxels)
+    sink.commit()
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(SMALL_RECIPE.replace('validate: [{files: "b*"}], test: [{files: "c*"}]', "validate: []"))
+    out = tmp_path / "mine"
+    command = ["train-encoder", str(recipe), "--data", str(tmp_path), "--out", str(out), "--steps", "2", "-q"]
+    command += ["--set", 'data.train=[{files: "*.tif"}]']
+    assert run_command(command) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    assert load(str(out)).channels == 1
+    assert run_command(command) == 2
+    assert "holds an encoder already" in capsys.readouterr().err

@@ -19,7 +19,7 @@ __all__ = ["train_encoder_files"]
 _PATCH = {2: 48, 3: 32}
 
 
-def train_encoder_files(recipe: Recipe, data: Path, out: Path, *, steps: int = 500, quiet: bool = False) -> Path:
+def train_encoder_files(recipe: Recipe, data: Path, out: Path, *, steps: int = 1500, quiet: bool = False) -> Path:
     """Teaches an encoder on the recipe's training images alone (never on those that judge), and writes its folder.
 
     Raises:
