@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,7 +13,18 @@ from geomedsr.data.sampling import Patch, PatchSampler
 from geomedsr.degradations._degradation import Degradation
 from geomedsr.grid import Box, Factor
 
-__all__ = ["PairSampler"]
+__all__ = ["PairSampler", "Pairs"]
+
+
+class Pairs(Protocol):
+    """Training pairs by step."""
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """The pairs of a step.
+
+        Shape: (B, C, *S) and (B, C, *(S * factor))
+        """
+        ...
 
 
 class PairSampler:

@@ -76,7 +76,7 @@ class PatchSampler:
         self.patch, self.factor, self.margin, self.contrast = patch, factor, margin, contrast
         self.candidates, self.inside = candidates, inside
         shares = [subject.share for subject in self.subjects]
-        self._weights = np.array(shares, np.float64) / sum(shares)
+        self.weights = np.array(shares, np.float64) / sum(shares)
 
     def draw(self, rng: np.random.Generator) -> Patch:
         """One patch.
@@ -102,7 +102,7 @@ class PatchSampler:
         )
 
     def _anywhere(self, rng: np.random.Generator) -> _Place:
-        subject = self.subjects[rng.choice(len(self.subjects), p=self._weights)]
+        subject = self.subjects[rng.choice(len(self.subjects), p=self.weights)]
         plane = tuple(int(rng.integers(n)) for n in subject.planes)
         start = tuple(
             int(rng.integers((n - p) // f + 1)) * f

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from geomedsr.data.augment import Augment
-from geomedsr.data.pairs import PairSampler
+from geomedsr.data.pairs import Pairs, PairSampler
+from geomedsr.data.resident import ResidentPairs
 from geomedsr.data.sampling import PatchSampler, Subject
 from geomedsr.degradations._degradation import Degradation
 from geomedsr.errors import FailedError, RecipeError
@@ -60,7 +61,7 @@ def train(
     """
     began = time.monotonic()
     degradation, team = build_degradation(recipe), Team(device)
-    pairs = _pairs(recipe, subjects.train, degradation, team.size)
+    pairs = _pairs(recipe, subjects.train, degradation, team)
     check_loggers(recipe)
     with torch.random.fork_rng():
         state = State(recipe, team.device)
@@ -82,7 +83,7 @@ def _train(
     state: State,
     subjects: Subjects,
     degradation: Degradation,
-    pairs: PairSampler,
+    pairs: Pairs,
     team: Team,
     folder: Path,
     log: Log,
@@ -207,7 +208,7 @@ def _losses(state: State) -> str:
     return " + ".join(f"{part.weight:g} {part.name}" for part in state.stage.losses)
 
 
-def _batches(pairs: PairSampler, team: Team, first: int, last: int) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
+def _batches(pairs: Pairs, team: Team, first: int, last: int) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
     """The batches of the steps `first` to `last`; the next one is drawn while the caller works on this one."""
 
     def draw(step: int) -> tuple[Tensor, Tensor]:
@@ -225,7 +226,7 @@ def _batches(pairs: PairSampler, team: Team, first: int, last: int) -> Iterator[
             yield step, batch
 
 
-def _pairs(recipe: Recipe, subjects: Sequence[Subject], degradation: Degradation, processes: int) -> PairSampler:
+def _pairs(recipe: Recipe, subjects: Sequence[Subject], degradation: Degradation, team: Team) -> Pairs:
     channels = {len(subject.source.spec.channels) for subject in subjects}
     if channels - {len(recipe.channels)}:
         found = ", ".join(f"{s.name}: {len(s.source.spec.channels)}" for s in subjects)
@@ -244,10 +245,13 @@ def _pairs(recipe: Recipe, subjects: Sequence[Subject], degradation: Degradation
         inside=sampling.inside,
     )
     augment = Augment(recipe.factor, sampling.flips, sampling.turns, sampling.gain)
-    return PairSampler(patches, degradation, augment, sampling.batch * processes, recipe.seed)
+    batch = sampling.batch * team.size
+    if sampling.resident:
+        return ResidentPairs(patches, degradation, augment, batch, recipe.seed, team.device)
+    return PairSampler(patches, degradation, augment, batch, recipe.seed)
 
 
-def _precision(recipe: Recipe, pairs: PairSampler, team: Team) -> tuple[bool, str]:
+def _precision(recipe: Recipe, pairs: Pairs, team: Team) -> tuple[bool, str]:
     """Whether to train in bf16, and a sentence where that was checked."""
     if recipe.precision == "float32":
         return False, ""

@@ -1,0 +1,292 @@
+"""Pairs made where the network is: all training images lie on the device, and a batch is a few operations there.
+
+Every image is laid end to end in one row of numbers. A patch is then a place in that row and a step along each axis: a
+flip is a negative step, a turn exchanges two steps, and one gather takes the patches of a whole batch from images of
+any shapes. Nothing is waited for, so the device is never idle for want of data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geomedsr.data.augment import Augment
+from geomedsr.data.sampling import PatchSampler
+from geomedsr.data.subject import Subject
+from geomedsr.degradations._degradation import Degradation
+from geomedsr.errors import RecipeError
+from geomedsr.grid import Box, Factor, Shape
+from geomedsr.image import Voxels
+
+__all__ = ["ResidentPairs"]
+
+_TRIES = 8
+"""How many places are looked at, at once, for each patch and candidate."""
+
+_SHARE = 0.4
+"""How much of a device's free memory the images may fill."""
+
+
+class ResidentPairs:
+    """Batches of (lr, hr) as a function of the step alone, as `PairSampler` gives them but for other random choices.
+
+    All patches of a batch have the same context: as much as the smallest image allows, up to the sampler's margin.
+
+    Raises:
+        RecipeError: the images do not fit into the device's memory.
+    """
+
+    def __init__(
+        self,
+        patches: PatchSampler,
+        degradation: Degradation,
+        augment: Augment,
+        batch: int,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.patches, self.degradation, self.augment = patches, degradation, augment
+        self.size, self.seed, self.device = batch, seed, device
+        subjects = patches.subjects
+        _check_fits(subjects, device)
+        row = _Row()
+        self.images = row.table([_whole(one) for one in subjects], subjects, device)
+        self.coarse = row.table([_whole(one.coarse) if one.coarse else None for one in subjects], subjects, device)
+        self.masks = row.table([_mask(one) for one in subjects], subjects, device)
+        self.voxels = torch.from_numpy(np.concatenate(row.parts)).to(device)
+        self.paired = torch.tensor([one.coarse is not None for one in subjects], device=device)
+        self.channels = len(subjects[0].source.spec.channels)
+        shapes = np.array([one.shape for one in subjects], np.int64)
+        self.whole = shapes // patches.factor * patches.factor
+        self.window = self._window()
+
+    @property
+    def factor(self) -> Factor:
+        """How many times finer `hr` is."""
+        return self.patches.factor
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """The pairs of a step, on the device.
+
+        Shape: (B, C, *S) and (B, C, *(S * factor))
+        """
+        rng = np.random.default_rng([self.seed, step])
+        generator = torch.Generator(self.device).manual_seed(int(rng.integers(1 << 62)))
+        places = self._places(rng)
+        chosen = places.picked(self._chosen(places, generator))
+        lr, hr = self._pairs(chosen, rng, generator)
+        gain = torch.from_numpy(rng.uniform(1 - self.augment.gain, 1 + self.augment.gain, self.size)).to(lr)
+        gain = gain.reshape(-1, *[1] * (lr.ndim - 1))
+        return lr * gain, hr * gain
+
+    def _window(self) -> Shape:
+        patch, margin = self.patches.patch, self.patches.margin
+        smallest = [int(n) for n in self.whole.min(axis=0)]
+        if margin is None:
+            return tuple(smallest)
+        around = [p + 2 * (-(-margin // f) * f) for p, f in zip(patch, self.factor, strict=True)]
+        return tuple(min(a, n) for a, n in zip(around, smallest, strict=True))
+
+    def _places(self, rng: np.random.Generator) -> _Places:
+        """`_TRIES` places for each patch and candidate."""
+        count, subjects = self.size * _TRIES * self.patches.candidates, self.patches.subjects
+        which = rng.choice(len(subjects), count, p=self.patches.weights)
+        planes = np.array([[*one.planes, 1][:1] for one in subjects], np.int64)[which]
+        factor, patch = np.array(self.factor), np.array(self.patches.patch)
+        shapes = np.array([one.shape for one in subjects], np.int64)[which]
+        start = rng.integers((shapes - patch) // factor + 1) * factor
+        aside = (np.array(self.window) - patch) // 2 // factor * factor
+        context = np.clip(start - aside, 0, self.whole[which] - self.window)
+        found = (which, rng.integers(planes), start, context)
+        return _Places(*(torch.from_numpy(one).to(self.device, non_blocking=True) for one in found))
+
+    def _chosen(self, places: _Places, generator: torch.Generator) -> Tensor:
+        """Which of its places each patch takes: one that is valid and not flat, where there is such.
+
+        Shape: (B,)
+        """
+        spread, energy = self._judged(places)
+        spread, energy = spread.reshape(self.size, -1), energy.reshape(self.size, -1)
+        good = (spread >= self.patches.contrast).float()
+        chance = good * energy if self.patches.candidates > 1 else good
+        most = torch.nn.functional.one_hot(spread.nan_to_num(nan=-1.0).argmax(1), spread.shape[1])
+        chance = torch.where(chance.sum(1, keepdim=True) > 0, chance, most.float())
+        column = torch.multinomial(chance, 1, generator=generator)[:, 0]
+        chosen = torch.arange(self.size, device=self.device) * spread.shape[1] + column
+        # A patch that found nothing valid repeats one that did.
+        valid = spread.isfinite().any(1)
+        return torch.where(valid, chosen, chosen[valid.int().argmax()])
+
+    def _judged(self, places: _Places) -> tuple[Tensor, Tensor]:
+        """Each place's standard deviation (NaN where it may not be used) and the energy of its gradient."""
+        patch, axes = self.patches.patch, tuple(range(1, 2 + len(self.factor)))
+        hr = self._taken(self.images, places, places.start, patch, self.channels)
+        coarse = self._true(places)
+        inside = self._taken(self.masks, places, places.start, patch, 1).mean(axes)
+        spread = hr.std(axes, correction=0) + 0 * coarse.sum(axes)
+        energy = torch.stack([hr.diff(dim=axis).square().mean(axes) for axis in axes[1:]]).sum(0)
+        return spread.masked_fill(inside < self.patches.inside, torch.nan), energy
+
+    def _pairs(self, places: _Places, rng: np.random.Generator, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The pairs at places, turned and flipped: the fine image first, as a degradation favours no side."""
+        turn, flip = (torch.from_numpy(one).to(self.device) for one in self._changes(rng))
+        patch, window = self.patches.patch, self.window
+        context = self._taken(self.images, places, places.context, window, self.channels, turn, flip).nan_to_num()
+        start = (places.start - places.context).gather(1, turn)
+        room = torch.tensor(window, device=self.device) - torch.tensor(patch, device=self.device)
+        start = torch.where(flip, room - start, start)
+        factor = torch.tensor(self.factor, device=self.device)
+        lr = _cut(self.degradation(context, self.factor, generator), start // factor, _over(patch, self.factor))
+        paired = self.paired[places.which].reshape(-1, *[1] * (lr.ndim - 1))
+        return torch.where(paired, self._true(places, turn, flip), lr), _cut(context, start, patch)
+
+    def _true(self, places: _Places, turn: Tensor | None = None, flip: Tensor | None = None) -> Tensor:
+        """The true coarse patches; zeros for subjects without."""
+        start = places.start // torch.tensor(self.factor, device=self.device)
+        shape = _over(self.patches.patch, self.factor)
+        return self._taken(self.coarse, places, start, shape, self.channels, turn, flip)
+
+    def _changes(self, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any]]:
+        """For each patch the order of its axes, and on which of them it is flipped."""
+        ndim, shapes = len(self.factor), (self.patches.patch, self.window)
+        order = np.tile(np.arange(ndim), (self.size, 1))
+        turns = [(a, b) for a, b in self.augment.turns if all(one[a] == one[b] for one in shapes)]
+        if turns:
+            turned = np.flatnonzero(rng.random(self.size) < 0.5)
+            pairs = np.array(turns)[rng.integers(len(turns), size=len(turned))]
+            order[turned[:, None], pairs] = pairs[:, ::-1]
+        flips = rng.random((self.size, ndim)) < 0.5
+        return order, flips if self.augment.axes else np.zeros_like(flips)
+
+    def _taken(
+        self,
+        table: _Table,
+        places: _Places,
+        start: Tensor,
+        shape: Shape,
+        channels: int,
+        turn: Tensor | None = None,
+        flip: Tensor | None = None,
+    ) -> Tensor:
+        """The voxels of a box at each place.
+
+        Shape: (B, channels, *shape)
+        """
+        which = places.which
+        steps = table.steps[which]
+        base = table.offset[which] + (places.plane * table.planes[which]).sum(1) + (start * steps).sum(1)
+        if turn is not None and flip is not None:
+            steps = steps.gather(1, turn)
+            lengths = torch.tensor(shape, device=self.device)
+            base = base + torch.where(flip, (lengths - 1) * steps, 0).sum(1)
+            steps = torch.where(flip, -steps, steps)
+        return _gathered(self.voxels, base, table.channel[which], steps, channels, shape)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where patches lie: the subject, the plane, the patch's start and that of its context.
+
+    Shape: (K,), (K, 1), (K, ndim), (K, ndim)
+    """
+
+    which: Tensor
+    plane: Tensor
+    start: Tensor
+    context: Tensor
+
+    def picked(self, index: Tensor) -> _Places:
+        return _Places(self.which[index], self.plane[index], self.start[index], self.context[index])
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Where each subject's image lies in the row, and how far apart its voxels are.
+
+    Shape: (N,), (N,), (N, 1), (N, ndim)
+    """
+
+    offset: Tensor
+    channel: Tensor
+    planes: Tensor
+    steps: Tensor
+
+
+class _Row:
+    """The numbers of all images, end to end. It begins with a 1, which stands for masks and coarse images not there."""
+
+    def __init__(self) -> None:
+        self.parts: list[Voxels] = [np.ones(1, np.float32)]
+        self.length = 1
+
+    def table(self, images: Sequence[Voxels | None], subjects: Sequence[Subject], device: torch.device) -> _Table:
+        """Lays the images down."""
+        rows = [self._line(image, subject) for image, subject in zip(images, subjects, strict=True)]
+        return _Table(*(torch.tensor(column, device=device) for column in zip(*rows, strict=True)))
+
+    def _line(self, image: Voxels | None, subject: Subject) -> tuple[int, int, list[int], list[int]]:
+        """Where an image begins, and its steps: from channel to channel, across planes, along a patch's axes."""
+        if image is None:
+            return 0, 0, [0], [0] * len(subject.axes)
+        offset, self.length = self.length, self.length + image.size
+        self.parts.append(image.reshape(-1))
+        channel, *steps = (math.prod(image.shape[axis + 1 :]) for axis in range(image.ndim))
+        others = [step for axis, step in enumerate(steps) if axis not in subject.axes]
+        return offset, channel, [*others, 0][:1], [steps[axis] for axis in subject.axes]
+
+
+def _whole(subject: Subject) -> Voxels:
+    source = subject.source
+    voxels = subject.intensity.apply(source.read(Box.whole(source.spec.grid.shape)))
+    return np.ascontiguousarray(voxels, np.float32)
+
+
+def _mask(subject: Subject) -> Voxels | None:
+    if subject.mask is None:
+        return None
+    voxels = np.nan_to_num(subject.mask.read(Box.whole(subject.mask.spec.grid.shape)))
+    return np.asarray(voxels.any(axis=0, keepdims=True), np.float32)
+
+
+def _gathered(row: Tensor, base: Tensor, channel: Tensor, steps: Tensor, channels: int, shape: Shape) -> Tensor:
+    """Boxes out of a row of numbers: where each begins, and its step from channel to channel and along each axis.
+
+    Shape: (B,), (B,), (B, ndim) to (B, channels, *shape)
+    """
+    index = base[:, None] + channel[:, None] * torch.arange(channels, device=row.device)
+    for axis, n in enumerate(shape):
+        along = steps[:, axis, None] * torch.arange(n, device=row.device)
+        index = index[..., None] + along.reshape(len(along), *[1] * (index.ndim - 1), n)
+    return row.take(index)
+
+
+def _cut(x: Tensor, start: Tensor, shape: Shape) -> Tensor:
+    """A box of each image of a batch, each from a start of its own."""
+    x = x.contiguous()
+    steps = torch.tensor(x.stride()[2:], device=x.device).expand(len(x), -1)
+    base = torch.arange(len(x), device=x.device) * x.stride(0) + (start * steps).sum(1)
+    channel = torch.full_like(base, x.stride(1))
+    return _gathered(x.reshape(-1), base, channel, steps, x.shape[1], shape)
+
+
+def _over(shape: Shape, factor: Factor) -> Shape:
+    return tuple(n // f for n, f in zip(shape, factor, strict=True))
+
+
+def _check_fits(subjects: Sequence[Subject], device: torch.device) -> None:
+    coarse = [one.coarse.source for one in subjects if one.coarse]
+    sources = [*(one.source for one in subjects), *(one.mask for one in subjects if one.mask), *coarse]
+    needed = sum(4 * math.prod(source.spec.shape) for source in sources)
+    free = torch.cuda.mem_get_info(device)[0] * _SHARE if device.type == "cuda" else math.inf
+    if needed > free:
+        raise RecipeError(
+            f"sampling.resident: the images take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of the device are for "
+            "them; set it to false."
+        )
