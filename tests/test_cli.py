@@ -66,6 +66,12 @@ def test_upscales_one_axis(tmp_path: Path) -> None:
     assert nibabel.load(out).shape == (12, 10, 32)
 
 
+def test_a_single_slice_stays_one(tmp_path: Path) -> None:
+    source, out = volume(tmp_path / "slice.nii", (12, 10)), tmp_path / "fine.nii"
+    assert run_command(["upscale", str(source), "-o", str(out), *LINEAR]) == 0
+    assert nibabel.load(out).shape in ((24, 20), (24, 20, 1))
+
+
 def test_upscales_a_folder_into_a_new_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "in" / "sub-01").mkdir(parents=True)
     volume(tmp_path / "in" / "sub-01" / "T1w.nii.gz")

@@ -301,12 +301,20 @@ def test_a_model_that_does_not_fit(changes: dict[str, Any], spec: ImageSpec, ban
 
 
 def test_the_scale_is_the_models_or_the_users() -> None:
-    assert fitting.scale_factor("cubic", None, (1, 1, 4), 3) == (1, 1, 4)
-    assert fitting.scale_factor("m", (2, 2), (2,), 2) == (2, 2)
+    assert fitting.scale_factor("cubic", None, (1, 1, 4), (8, 8, 8)) == (1, 1, 4)
+    assert fitting.scale_factor("m", (2, 2), (2,), (8, 8)) == (2, 2)
     with pytest.raises(ModelError, match="pass --scale 2"):
-        fitting.scale_factor("cubic", None, None, 3)
+        fitting.scale_factor("cubic", None, None, (8, 8, 8))
     with pytest.raises(ModelError, match="2 x 2 times finer and nothing else"):
-        fitting.scale_factor("m", (2, 2), (4,), 2)
+        fitting.scale_factor("m", (2, 2), (4,), (8, 8))
+
+
+def test_one_number_leaves_the_axis_of_a_single_voxel_alone() -> None:
+    assert fitting.scale_factor("cubic", None, (2,), (40, 36, 1)) == (2, 2, 1)
+    assert fitting.scale_factor("cubic", None, (2, 2, 2), (40, 36, 1)) == (2, 2, 2)
+    t1 = model(name="t1", task=Task(2, 1, (2, 2)), channel_names=("T1",), modality="mri", spacing=None)
+    slice_ = ImageSpec(Grid.of((40, 36, 1), np.diag([1.7, 1.7, 1.0, 1.0]), units="mm"), ("a",), np.dtype(np.int16))
+    assert fitting.fit(t1, slice_, "a.nii", None, None).axes == (0, 1)
 
 
 # Catalogue, check, description

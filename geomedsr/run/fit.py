@@ -115,8 +115,10 @@ def _axes(model: Model, spec: ImageSpec, file: str, axes: tuple[int, ...] | None
     return tuple(sorted(axes))
 
 
-def scale_factor(model: str, fixed: Factor | None, scale: Sequence[int] | None, ndim: int) -> Factor:
+def scale_factor(model: str, fixed: Factor | None, scale: Sequence[int] | None, shape: Shape) -> Factor:
     """The factor that `--scale` gives a model that leaves it open, or the model's own.
+
+    One number is for all axes but those of a single voxel in a volume: a plane kept as a volume stays one plane.
 
     Raises:
         ModelError: it is missing, or is another than the model's own.
@@ -124,7 +126,10 @@ def scale_factor(model: str, fixed: Factor | None, scale: Sequence[int] | None, 
     if fixed is None:
         if scale is None:
             raise ModelError(f"{model} makes an image as much finer as you say: pass --scale 2, or --scale 1,1,4.")
-        return as_factor(scale, ndim)
+        factor = as_factor(scale, len(shape))
+        if len(scale) > 1 or len(shape) < 3 or max(shape) == 1:
+            return factor
+        return tuple(f if n > 1 else 1 for f, n in zip(factor, shape, strict=True))
     if scale is not None and as_factor(scale, len(fixed)) != fixed:
         own = " x ".join(map(str, fixed))
         raise ModelError(f"{model} makes an image {own} times finer and nothing else; leave --scale out.")

@@ -79,10 +79,10 @@ def plan(job: Job, settings: Settings) -> Plan:
 
 def _model_for(settings: Settings, spec: ImageSpec) -> Model:
     if settings.model in BASELINES:
-        factor = scale_factor(settings.model, None, settings.scale, spec.grid.ndim)
+        factor = scale_factor(settings.model, None, settings.scale, spec.grid.shape)
         return load_model(settings.model, spec.grid.ndim, factor)
     model = load_model(settings.model)
-    scale_factor(model.name, model.task.factor, settings.scale, spec.grid.ndim)
+    scale_factor(model.name, model.task.factor, settings.scale, spec.grid.shape)
     return model
 
 
