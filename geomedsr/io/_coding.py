@@ -17,6 +17,9 @@ __all__ = ["PLAIN", "Coding", "fitting_nodata", "holds", "lowest_for", "scaling_
 PLAIN = Scaling()
 """Stored numbers are the physical ones."""
 
+_FLOAT32_OVERFLOWS = 2.0**128 - 2.0**103
+"""From here on, a number is infinite in float32."""
+
 
 @dataclass(frozen=True, slots=True)
 class Coding:
@@ -46,7 +49,7 @@ class Coding:
                 exact = stored.astype(np.float64) * self.scaling.slope + self.scaling.intercept
                 voxels = exact.astype(np.float32)
         if self.nodata is not None and holds(self.dtype, self.nodata):
-            voxels[stored == self.dtype.type(self.nodata)] = np.nan
+            voxels[self._is_nodata(stored)] = np.nan
         return voxels
 
     def store(self, voxels: NDArray[np.floating[Any]]) -> NDArray[Any]:
@@ -69,11 +72,19 @@ class Coding:
             # An infinity is a value of its own; only what was finite and is too large saturates.
             stored = np.where(np.isinf(exact), exact, np.clip(exact, -limit, limit)).astype(self.dtype)
         if self.nodata is not None and not math.isnan(self.nodata):
-            nodata = self.dtype.type(self.nodata)
-            inward = 0.0 if nodata else float(np.finfo(self.dtype).tiny)
-            stored[stored == nodata] = np.nextafter(nodata, self.dtype.type(inward)) if nodata else inward
-            stored[np.isnan(exact)] = nodata
+            stored[self._is_nodata(stored)] = _beside(self.dtype.type(self.nodata))
+            stored[np.isnan(exact)] = self.nodata
         return stored
+
+    def _is_nodata(self, stored: NDArray[Any]) -> NDArray[np.bool_]:
+        """Where nodata is stored: for real numbers also what differs from it by no more than its rounding as text."""
+        assert self.nodata is not None
+        with np.errstate(over="ignore"):
+            nodata = self.dtype.type(self.nodata)
+        if self.dtype.kind != "f" or not np.isfinite(nodata) or not nodata:
+            return np.asarray(stored == nodata)
+        low, high = _around(nodata)
+        return np.asarray((stored >= low) & (stored <= high))
 
     def _as_integer(self, exact: NDArray[Any]) -> NDArray[Any]:
         invalid = np.isnan(exact)
@@ -89,6 +100,37 @@ class Coding:
             stored[hit] = np.where(up, min(nodata + 1, high), max(nodata - 1, low)).astype(self.dtype)
             stored[invalid] = nodata
         return stored
+
+
+def _around(nodata: np.floating[Any]) -> tuple[Any, Any]:
+    """The least and the greatest number of a dtype that GDAL takes for a nodata (not 0): |a - b| < 2 eps |a + b|.
+
+    Files tell nodata as text, often with too few digits; eps is that of float32, for float64 too. In float32 a sum
+    that overflows hides as well: with the lowest number as nodata, that is all below -1e31.
+
+    Example:
+        >>> [float(end) for end in _around(np.float32(-9999.0))]
+        [-9999.00390625, -9998.99609375]
+    """
+    dtype, size, slack = nodata.dtype.type, abs(float(nodata)), 2.0 * float(np.finfo(np.float32).eps)
+    near, far = size * (1 - slack) / (1 + slack), size * (1 + slack) / (1 - slack)
+    if nodata.dtype.itemsize == 4:
+        near = min(near, np.nextafter(_FLOAT32_OVERFLOWS - size, 0.0))
+    with np.errstate(over="ignore"):
+        # The ends do not count, and rounding may have put them on either side.
+        low, high = dtype(near), dtype(far)
+        low = np.nextafter(low, dtype(np.inf)) if float(low) <= near else low
+        high = np.nextafter(high, dtype(0)) if float(high) >= far else high
+    return (-high, -low) if nodata < 0 else (low, high)
+
+
+def _beside(nodata: np.floating[Any]) -> Any:  # noqa: ANN401 - a number of the nodata's own dtype
+    """The number next to nodata, towards 0, that nobody takes for nodata."""
+    dtype = nodata.dtype.type
+    if not nodata:
+        return np.finfo(dtype).tiny
+    low, high = _around(nodata) if np.isfinite(nodata) else (nodata, nodata)
+    return np.nextafter(high if nodata < 0 else low, dtype(0))
 
 
 def holds(dtype: np.dtype[Any], value: float) -> bool:

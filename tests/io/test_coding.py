@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
 
 from geomedsr.image import Scaling
 from geomedsr.io._coding import Coding, fitting_nodata, holds, lowest_for
+from tests.io.raster_support import make
 
 INTEGERS = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"]
 
@@ -66,6 +69,21 @@ def test_a_valid_float_is_moved_off_nodata(nodata: float) -> None:
     assert stored[1] == np.float32(nodata)
     np.testing.assert_array_equal(np.isnan(coding.physical(stored)), [False, True, False, False])
     assert stored[3] == np.inf
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("nodata", [-3.402823e38, 0.1, -9999.0, 1e-30, 0.0, 1e-40])
+def test_nodata_of_few_digits_is_what_gdal_takes_for_it(tmp_path: Path, dtype: str, nodata: float) -> None:
+    near = float(np.float32(nodata)) + np.arange(-20, 20) * float(np.spacing(np.float32(nodata)))
+    values = near[np.abs(near) <= np.finfo(np.float32).max]
+    values = np.append(values, [nodata, -1e30, -2e31]).astype(dtype)
+    path = make(tmp_path / "a.tif", values[None, None], nodata=float(np.dtype(dtype).type(nodata)))
+    with rasterio.open(path) as dataset:
+        hidden = dataset.read_masks(1)[0] == 0
+    coding = Coding(np.dtype(dtype), nodata)
+    np.testing.assert_array_equal(np.isnan(coding.physical(values)), hidden)
+    assert hidden.any()
+    assert not np.isnan(coding.physical(coding.store(values))).any()
 
 
 def test_scaled_values_come_back() -> None:
