@@ -139,6 +139,19 @@ def test_goes_on_after_a_failure_when_told(tmp_path: Path, capsys: pytest.Captur
     assert "a_bad.tif" in rows[0]["error"]
 
 
+def test_a_broken_archive_and_a_misspelt_name_stop_no_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, other = tmp_path / "in", raster(tmp_path / "b.tif")
+    (folder / "bad.zarr").mkdir(parents=True)
+    (folder / "bad.zarr" / "zarr.json").write_text('{"x":')
+    raster(folder / "a.tif")
+    arguments = ["upscale", str(folder), str(tmp_path / "nope.tif"), str(other), "-o", str(tmp_path / "out"), *LINEAR]
+    assert run_command([*arguments, "--on-error", "continue"]) == 4
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [str(tmp_path / "out" / name) for name in ("a.tif", "b.tif")]
+    assert "bad.zarr" in said.err
+    assert "There is no file" in said.err
+
+
 Make = Callable[[Path], list[str]]
 
 
@@ -204,6 +217,12 @@ MISTAKES: dict[str, tuple[Make, int, str]] = {
     "claims too much": (lambda p: _upscale(_claims_too_much(p), p / "o.nii"), 2, "claims.nii"),
     "complex values": (lambda p: _upscale(_complex(p), p / "o.nii"), 2, "complex"),
     "output is the input": (lambda p: _upscale(volume(p / "a.nii"), p / "a.nii"), 2, "is the input"),
+    "output folder is the input's": (lambda p: _upscale(volume(p / "a.nii").parent, p), 2, "is the input"),
+    "output folder is the glob's": (
+        lambda p: _upscale(volume(p / "a.nii").parent / "*.nii", p, *LINEAR, "--skip-existing"),
+        2,
+        "is the input",
+    ),
     "output links to the input": (
         lambda p: _upscale(volume(p / "a.nii"), _link(p / "o.nii", p / "a.nii"), *LINEAR, "--overwrite"),
         2,

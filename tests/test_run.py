@@ -80,6 +80,26 @@ def test_the_output_folder_is_no_input(tmp_path: Path) -> None:
     assert [image.path for image in expand([str(tmp_path)], tmp_path / "fine")] == [tmp_path / "a.tif"]
 
 
+@pytest.mark.parametrize("named", ["", "*.tif", "sub", "a.tif"])
+def test_the_folder_of_the_input_as_output_hides_no_input(named: str, tmp_path: Path) -> None:
+    touch(tmp_path / "a.tif")
+    touch(tmp_path / "sub" / "b.tif")
+    assert expand([str(tmp_path / named)], tmp_path)
+
+
+def test_what_is_no_image_is_found_with_its_failure(tmp_path: Path) -> None:
+    touch(tmp_path / "bad.zarr" / "zarr.json")
+    touch(tmp_path / "a.tif")
+    found = expand([str(tmp_path), str(tmp_path / "nope.nii")], keep_going=True)
+    assert [(one.path.name, one.failure is None) for one in found] == [
+        ("a.tif", True),
+        ("bad.zarr", False),
+        ("nope.nii", False),
+    ]
+    with pytest.raises(InputError, match=r"bad\.zarr"):
+        expand([str(tmp_path)])
+
+
 def test_a_glob_keeps_what_is_below_its_fixed_part(tmp_path: Path) -> None:
     touch(tmp_path / "raw" / "s1" / "t1.nii")
     touch(tmp_path / "raw" / "s2" / "t1.nii")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from geomedsr.errors import InputError, NothingMatchedError
+from geomedsr.errors import GeomedsrError, InputError, NothingMatchedError
 from geomedsr.io import format_of, suffix_of, suffixes
 
 __all__ = ["Found", "archive_of", "expand"]
@@ -16,14 +16,21 @@ __all__ = ["Found", "archive_of", "expand"]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An image, and the path below what the user named: what its output is called in a folder."""
+    """An image, and the path below what the user named: what its output is called in a folder.
+
+    What was named and cannot be an image has the `failure` that says why.
+    """
 
     path: Path
     relative: Path
+    failure: GeomedsrError | None = None
 
 
-def expand(inputs: Sequence[str], exclude: Path | None = None) -> list[Found]:
-    """The images that the inputs name, in their order, each once; nothing below `exclude` (the output's folder).
+def expand(inputs: Sequence[str], exclude: Path | None = None, *, keep_going: bool = False) -> list[Found]:
+    """The images that the inputs name, in their order, each once.
+
+    Nothing in `exclude` (the output's folder) is one where that lies inside a folder that was named. With `keep_going`
+    what cannot be an image is in the list, too, with its failure.
 
     Raises:
         InputError: a named file does not exist or has no known suffix.
@@ -31,9 +38,18 @@ def expand(inputs: Sequence[str], exclude: Path | None = None) -> list[Found]:
     """
     found: dict[Path, Found] = {}
     for text in inputs:
-        for image in _expand_one(text, exclude):
+        for image in _tried(text, exclude):
+            if image.failure is not None and not keep_going:
+                raise image.failure
             found.setdefault(image.path, image)
     return list(found.values())
+
+
+def _tried(text: str, exclude: Path | None) -> Iterator[Found]:
+    try:
+        yield from _expand_one(text, exclude)
+    except GeomedsrError as error:
+        yield Found(Path(text), Path(Path(text).name), error)
 
 
 def archive_of(path: Path) -> Path | None:
@@ -65,12 +81,14 @@ def _some(images: Iterator[Found], what: str) -> Iterator[Found]:
 
 
 def _folder(folder: Path, exclude: Path | None) -> Iterator[Found]:
+    exclude = _inside(exclude, folder)
     for path in _walk(folder, exclude):
         yield from _members(path, path.relative_to(folder))
 
 
 def _glob(pattern: str, exclude: Path | None) -> Iterator[Found]:
     base = _fixed_part(pattern)
+    exclude = _inside(exclude, base)
     for text in sorted(glob.glob(pattern, recursive=True)):
         path = Path(text)
         if suffix_of(path) is None or archive_of(path) is not None or _below(path, exclude):
@@ -97,12 +115,23 @@ def _walk(folder: Path, exclude: Path | None) -> Iterator[Path]:
             yield from _walk(path, exclude)
 
 
+def _inside(exclude: Path | None, folder: Path) -> Path | None:
+    """What to leave out of a folder: the output's folder where it lies inside, not where it is that folder or above."""
+    if exclude is None or exclude.resolve() == folder.resolve() or not _below(exclude, folder):
+        return None
+    return exclude
+
+
 def _below(path: Path, folder: Path | None) -> bool:
     return folder is not None and path.resolve().is_relative_to(folder.resolve())
 
 
 def _members(path: Path, relative: Path) -> Iterator[Found]:
-    members = list(format_of(path).members(path))
+    try:
+        members = list(format_of(path).members(path))
+    except GeomedsrError as error:  # one broken archive among many images is one failure
+        yield Found(path, relative, error)
+        return
     for member in members:
         inner = member.relative_to(path).parts if len(members) > 1 else ()
         yield Found(member, _with_inner(relative, inner))

@@ -16,6 +16,7 @@ from geomedsr.run.inputs import Found, archive_of
 __all__ = [
     "FORMATS",
     "Job",
+    "check_apart",
     "check_conversion",
     "check_folder",
     "check_space",
@@ -119,14 +120,23 @@ def check_target(job: Job, sources: Sequence[Path], *, replace: bool) -> None:
     Raises:
         OutputError: it may not.
     """
-    for source in (job.source, *sources):
-        if _overlap(source, job.target):
-            raise OutputError(f"The output {job.target} is the input {source}; choose another output.")
+    check_apart(job, sources)
     taken = next((path for path in _halves(job.target) if os.path.lexists(path)), None)
     if taken is not None and not replace:
         raise OutputError(f"{taken} exists already; pass --overwrite to replace it or --skip-existing to keep it.")
     if job.target.is_dir() and suffix_of(job.target) is not None and not _is_archive(job.target):
         raise OutputError(f"{job.target} is a folder that no image is in; it is not replaced.")
+
+
+def check_apart(job: Job, sources: Sequence[Path]) -> None:
+    """Whether a target is none of the inputs.
+
+    Raises:
+        OutputError: it is one.
+    """
+    for source in (job.source, *sources):
+        if _overlap(source, job.target):
+            raise OutputError(f"The output {job.target} is the input {source}; choose another output.")
 
 
 def _halves(target: Path) -> list[Path]:

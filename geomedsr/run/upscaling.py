@@ -18,7 +18,7 @@ from geomedsr.run.check import Checked, check_output
 from geomedsr.run.fit import BASELINES, value_warning
 from geomedsr.run.inputs import expand
 from geomedsr.run.planning import Plan, Settings, asked, plan, promised, upscaler_for
-from geomedsr.run.targets import Job, check_target, is_file_target, make_folder, plan_targets
+from geomedsr.run.targets import Job, check_apart, check_target, is_file_target, make_folder, plan_targets
 
 __all__ = ["Listener", "Report", "upscale", "upscale_all"]
 
@@ -200,9 +200,14 @@ def upscale_all(
     Raises:
         GeomedsrError: an input or output cannot be; with `keep_going` that is a report, too.
     """
-    jobs = plan_targets(expand(inputs, None if is_file_target(out) else out), out, settings.form)
+    found = expand(inputs, None if is_file_target(out) else out, keep_going=keep_going)
+    broken = {one.path: one.failure for one in found if one.failure is not None}
+    named = found if is_file_target(out) else [one for one in found if one.path not in broken]
+    jobs = [job for job in plan_targets(named, out, settings.form) if job.source not in broken]
     if settings.model not in BASELINES:
         find_model(settings.model)
+    for path, failure in broken.items():
+        yield Report(path, out, "failed", settings.model, failure=failure)
     plans: list[Plan] = []
     for job in jobs:
         step = _prepare(job, [other.source for other in jobs], settings, keep_going)
@@ -220,6 +225,7 @@ def upscale_all(
 def _prepare(job: Job, sources: Sequence[Path], settings: Settings, keep_going: bool) -> Plan | Report:
     """The plan of a job, or the report that there is nothing to do or that it cannot be."""
     try:
+        check_apart(job, [])
         if settings.skip_existing and job.target.exists():
             return Report(job.source, job.target, "skipped", settings.model)
         check_target(job, sources, replace=settings.overwrite)
