@@ -12,7 +12,7 @@ import pytest
 import torch
 from monai.losses.adversarial_loss import PatchAdversarialLoss
 from support import SMALL_RECIPE
-from torch import Tensor
+from torch import Tensor, distributed
 
 from geomedsr.errors import GeomedsrError, RecipeError
 from geomedsr.losses.adversarial import KINDS, Adversarial, build, critic_loss, generator_loss
@@ -159,6 +159,18 @@ def test_the_weight_waits_and_rises() -> None:
     assert shares == [0, 0, 0, 0.25, 0.5, 0.75, 1, 1, 1]
     assert Adversarial(**TINY).share == 1
     assert Adversarial(delay=1, **TINY).share == 0
+
+
+def test_the_critics_of_several_processes_stay_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone, together = Adversarial(**TINY), Adversarial(**TINY)
+    taught(alone, 3)
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
+    # Two processes with the same images: their sum is twice the gradient, and their mean the gradient itself.
+    monkeypatch.setattr(distributed, "all_reduce", lambda tensor: tensor.mul_(2))
+    taught(together, 3)
+    one, other = alone.learning_state()["critic"], together.learning_state()["critic"]
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_images_that_are_not_finite_leave_the_critic_as_it_was() -> None:
