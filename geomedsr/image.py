@@ -39,7 +39,8 @@ class ImageSpec:
     storage blocks on the spatial axes (None: no blocks), `extra` what each format wants back, keyed by format and
     opaque to everybody else. A format finds how much finer an output is by comparing `grid` with the grid that it
     remembered in its own `extra` when it read the image. `scaling` says of each channel how its stored values become
-    physical ones (empty: they are); every format honours it, or stores physical values in a real dtype.
+    physical ones (empty: they are); every format honours it, or stores physical values in a real dtype. `has_holes`
+    says that voxels may be invalid (NaN), be it by a nodata, a mask, an alpha band, or because they are real numbers.
     """
 
     grid: Grid
@@ -49,6 +50,7 @@ class ImageSpec:
     chunks: Shape | None = None
     extra: Mapping[str, object] = field(default_factory=dict)
     scaling: tuple[Scaling, ...] = ()
+    has_holes: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -135,6 +137,10 @@ class Format(Protocol):
 
     def target_spec(self, path: Path, spec: ImageSpec) -> ImageSpec:
         """What will be read back from a file that is written from `spec`: all of it that the format can hold."""
+        ...
+
+    def check_options(self, path: Path, spec: ImageSpec, options: Mapping[str, str]) -> None:
+        """Refuses what `create_sink` would of its options, without touching the disk."""
         ...
 
     def create_sink(self, path: Path, spec: ImageSpec, options: Mapping[str, str] | None = None) -> Sink:

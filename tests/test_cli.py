@@ -110,6 +110,31 @@ def test_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scan.nii.gz"]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (["--tile", "1,2,3"], "--tile is one number, or 2 for a.tif"),
+        (["--tile", "0"], "each at least 1"),
+        (["--device", "cuda:99"], "cuda:99"),
+        (["--co", "FOO=1"], "FOO"),
+        (["--format", "zarr", "--co", "COMPRESS=ZSTD"], "zarr has no option 'compress'"),
+    ],
+)
+def test_a_dry_run_refuses_what_would_fail(
+    wrong: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = raster(tmp_path / "a.tif")
+    assert run_command(["upscale", str(source), "-o", str(tmp_path / "out"), *LINEAR, "-n", *wrong]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_dry_run_refuses_options_that_nifti_has_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = volume(tmp_path / "a.nii")
+    arguments = ["upscale", str(source), "-o", str(tmp_path / "o.nii"), *LINEAR, "-n"]
+    assert run_command([*arguments, "--co", "FOO=1"]) == 2
+    assert "NIfTI has no option 'FOO'" in capsys.readouterr().err
+
+
 def test_skips_what_exists(tmp_path: Path) -> None:
     source, out = raster(tmp_path / "a.tif"), tmp_path / "out.tif"
     out.write_bytes(b"mine")

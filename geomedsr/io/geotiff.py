@@ -24,12 +24,13 @@ from geomedsr.io._coding import Coding, scaling_of
 from geomedsr.io._geotiff_directory import read_directory
 from geomedsr.io._geotiff_gdal import FAILURES, Complaints, driver_of, gdal, open_for_reading
 from geomedsr.io._geotiff_jp2 import check_jp2
+from geomedsr.io._geotiff_options import creation_of
 from geomedsr.io._geotiff_passport import Passport, passport_of
 from geomedsr.io._geotiff_plan import planned
 from geomedsr.io._geotiff_sink import GeotiffSink
 from geomedsr.io._geotiff_vrt import sources_of
 
-__all__ = ["SUFFIXES", "create_sink", "members", "open_source", "target_spec"]
+__all__ = ["SUFFIXES", "check_options", "create_sink", "members", "open_source", "target_spec"]
 
 SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt")
 _WRITABLE = (".tif", ".tiff")
@@ -68,6 +69,17 @@ def create_sink(path: Path, spec: ImageSpec, options: Mapping[str, str] | None =
     """
     _check_writable(path)
     return GeotiffSink(path, spec, options)
+
+
+def check_options(path: Path, spec: ImageSpec, options: Mapping[str, str]) -> None:
+    """Refuses options that `create_sink` would, without touching the disk.
+
+    Raises:
+        OutputError: an unknown option, or a value that cannot be.
+    """
+    _check_writable(path)
+    plan = planned(path, spec)
+    creation_of(path, spec.grid.shape, plan.count, plan.dtype, plan.passport.interleave, options)
 
 
 def _check_writable(path: Path) -> None:
@@ -162,7 +174,7 @@ def _spec(passport: Passport, chunks: tuple[int, int]) -> ImageSpec:
         extra["palette"] = True
     names = tuple(band.name for band in passport.bands)
     scaling = scaling_of(band.scaling for band in passport.bands)
-    return ImageSpec(passport.grid, names, passport.dtype, passport.nodata, chunks, extra, scaling)
+    return ImageSpec(passport.grid, names, passport.dtype, passport.nodata, chunks, extra, scaling, passport.has_holes)
 
 
 def _check(path: Path) -> None:

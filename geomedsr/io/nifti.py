@@ -42,7 +42,16 @@ from geomedsr.io._nifti_layout import Buffer, Layout
 from geomedsr.io._nifti_target import target_header, volume_grid
 from geomedsr.io._staging import Staging, write_errors
 
-__all__ = ["SUFFIXES", "NiftiSink", "NiftiSource", "create_sink", "members", "open_source", "target_spec"]
+__all__ = [
+    "SUFFIXES",
+    "NiftiSink",
+    "NiftiSource",
+    "check_options",
+    "create_sink",
+    "members",
+    "open_source",
+    "target_spec",
+]
 
 _MOST_PAGES = 64 << 20
 
@@ -89,6 +98,15 @@ def create_sink(path: Path, spec: ImageSpec, options: Mapping[str, str] | None =
         OutputError: an unknown option, or an image for which NIfTI has no place.
     """
     return NiftiSink(path, spec, options)
+
+
+def check_options(path: Path, spec: ImageSpec, options: Mapping[str, str]) -> None:
+    """Refuses options that `create_sink` would, without touching the disk.
+
+    Raises:
+        OutputError: an unknown option, or a value that cannot be.
+    """
+    _level(options, path)
 
 
 class NiftiSource:

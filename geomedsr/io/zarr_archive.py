@@ -2,8 +2,9 @@
 
 What the axes and numbers of an array mean is told in `_zarr_layout`, what is let in at all in `_zarr_node`, how the
 output is stored in `_zarr_storage`. An output is one array in a folder that appears when it is complete. It keeps
-the source's format, chunks, shards, dtype, fill value and attributes, except those that tell of the old grid. NaN in
-an integer array without nodata becomes what stands for the physical 0.
+the source's format, chunks, shards, dtype, fill value and attributes, except those that tell of the old grid. It has no
+mask: where the source had one, or real numbers become whole ones, invalid voxels get a nodata of their own (the highest
+of unsigned, the lowest of signed numbers), and valid voxels of that value move to the neighbouring one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import zarr
 from geomedsr.errors import InputError, OutputError
 from geomedsr.grid import Box, Shape
 from geomedsr.image import ImageSpec, Voxels
-from geomedsr.io._coding import PLAIN, Coding, lowest_for, scaling_of, with_one_scaling
+from geomedsr.io._coding import PLAIN, Coding, nodata_without_mask, scaling_of, with_one_scaling
 from geomedsr.io._staging import Staging, write_errors
 from geomedsr.io._zarr_codecs import compressor, guarded
 from geomedsr.io._zarr_layout import NOTE, Layout, fill_attribute, layout_of, looks_like_image, note, number
@@ -35,6 +36,7 @@ __all__ = [
     "Remembered",
     "ZarrSink",
     "ZarrSource",
+    "check_options",
     "create_sink",
     "members",
     "open_source",
@@ -118,6 +120,7 @@ class ZarrSource:
             (node.shards or node.chunks)[-ndim:],
             {_KEY: Remembered(self._layout, storage, node.dtype, number(node.fill_value), node.attributes)},
             scaling_of([self._layout.scaling] * len(self._layout.channels)),
+            has_holes=node.dtype.kind == "f" or self._layout.nodata is not None,
         )
         self._coding = Coding(node.dtype, self._layout.nodata, self._layout.scaling)
         self._array: zarr.Array[Any] | None = None
@@ -178,7 +181,7 @@ def target_spec(path: Path, spec: ImageSpec) -> ImageSpec:
     if spec.dtype.kind not in "biuf" or spec.dtype.itemsize > 8:
         raise OutputError(f"{path.name} would hold whole or real numbers of up to 64 bits, not {spec.dtype}.")
     spec = with_one_scaling(spec)
-    return replace(spec, nodata=lowest_for(spec.nodata, spec.dtype))
+    return replace(spec, nodata=nodata_without_mask(spec))
 
 
 def create_sink(path: Path, spec: ImageSpec, options: Mapping[str, str] | None = None) -> ZarrSink:
@@ -191,11 +194,25 @@ def create_sink(path: Path, spec: ImageSpec, options: Mapping[str, str] | None =
     if path.is_dir() and any(path.iterdir()) and read_node(path) is None:
         raise OutputError(f"{path} is a folder and no zarr store; it is not replaced. Choose another output.")
     spec = target_spec(path, spec)
+    before, storage = _stored(spec, options or {})
+    return ZarrSink(path, replace(spec, chunks=storage.block), storage, before)
+
+
+def check_options(path: Path, spec: ImageSpec, options: Mapping[str, str]) -> None:
+    """Refuses options that `create_sink` would, without touching the disk.
+
+    Raises:
+        GeomedsrError: an unknown option, or a value that cannot be.
+    """
+    _stored(target_spec(path, spec), options)
+
+
+def _stored(spec: ImageSpec, options: Mapping[str, str]) -> tuple[Remembered | None, Storage]:
+    """What is remembered of the source, if the output has its axes, and how the output is stored."""
     before = spec.extra.get(_KEY)
     before = before if isinstance(before, Remembered) and before.layout.grid.ndim == spec.grid.ndim else None
-    storage = (before.storage if before else Storage()).with_options(options or {})
-    storage = storage.fitted(spec.grid.shape, spec.dtype.itemsize)
-    return ZarrSink(path, replace(spec, chunks=storage.block), storage, before)
+    storage = (before.storage if before else Storage()).with_options(options)
+    return before, storage.fitted(spec.grid.shape, spec.dtype.itemsize)
 
 
 class ZarrSink:

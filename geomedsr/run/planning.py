@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from geomedsr.errors import ModelError
 from geomedsr.grid import Factor, Shape
 from geomedsr.image import ImageSpec
 from geomedsr.io import format_of
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from geomedsr.inference.upscaler import Upscaler
     from geomedsr.model import Model
 
-__all__ = ["Plan", "Settings", "asked", "plan", "promised", "upscaler_for"]
+__all__ = ["Plan", "Settings", "asked", "creation_options", "plan", "promised", "upscaler_for"]
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,27 @@ def plan(job: Job, settings: Settings) -> Plan:
     chosen = fit(model, before, job.source.name, settings.bands, settings.axes)
     factor = upscaler_for(model, chosen, settings).factor_for(_selected(before, chosen))
     made = Plan(job, model, chosen, before, factor)
+    _check_settings(made, settings)
     warning = check_space(job.target, promised(made, before, settings).nbytes)
     return replace(made, fit=replace(chosen, warnings=(*chosen.warnings, warning))) if warning else made
+
+
+def _check_settings(made: Plan, settings: Settings) -> None:
+    """Refuses here what would fail only when the work starts: the device, the tile, the format's options."""
+    from geomedsr.inference.backend import find_device
+
+    find_device(settings.device)
+    ndim, tile = made.before.grid.ndim, settings.tile
+    if tile is not None and (len(tile) not in (1, ndim) or min(tile) < 1):
+        numbers = ",".join(map(str, tile))
+        raise ModelError(f"--tile is one number, or {ndim} for {made.job.source.name}, each at least 1; got {numbers}.")
+    target = made.job.target
+    format_of(target).check_options(target, asked(made, made.before, settings), creation_options(settings))
+
+
+def creation_options(settings: Settings) -> Mapping[str, str]:
+    """The format's own options, those that a choice of format brings among them."""
+    return {"COG": "YES", **settings.options} if settings.form == "cog" else settings.options
 
 
 def _model_for(settings: Settings, spec: ImageSpec) -> Model:

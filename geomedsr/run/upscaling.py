@@ -17,7 +17,7 @@ from geomedsr.run.channels import Selected
 from geomedsr.run.check import Checked, check_output
 from geomedsr.run.fit import BASELINES, value_warning
 from geomedsr.run.inputs import expand
-from geomedsr.run.planning import Plan, Settings, asked, plan, promised, upscaler_for
+from geomedsr.run.planning import Plan, Settings, asked, creation_options, plan, promised, upscaler_for
 from geomedsr.run.targets import Job, check_apart, check_target, is_file_target, make_folder, plan_targets
 
 __all__ = ["Listener", "Report", "upscale", "upscale_all"]
@@ -140,8 +140,8 @@ def _announce(plan: Plan, source: Source, listener: Listener) -> tuple[str, ...]
 def _stream(plan: Plan, source: Source, settings: Settings, listener: Listener) -> Checked:
     """The output is read back before it takes its place, so that an older one gives way to a right one only."""
     target, spec = plan.job.target, asked(plan, plan.before, settings)
-    options = {"COG": "YES", **settings.options} if settings.form == "cog" else settings.options
-    sink = _Verified(format_of(target).create_sink(target, spec, options), plan, promised(plan, plan.before, settings))
+    bare = format_of(target).create_sink(target, spec, creation_options(settings))
+    sink = _Verified(bare, plan, promised(plan, plan.before, settings))
     try:
         upscaler_for(plan.model, plan.fit, settings).run(source, sink, listener.progress)
     finally:
