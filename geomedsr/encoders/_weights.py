@@ -16,8 +16,10 @@ _PICKLES = (".pth", ".pt", ".pkl", ".pickle", ".ckpt", ".bin", ".tar")
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
-def read(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, without the `module.` that parallel training puts before their names.
+def read(path: Path, without: tuple[str, ...] = ()) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, without the `module.` that parallel training puts before their names.
+
+    Those whose names begin with one of `without` are not read.
 
     Raises:
         ModelError: there is no such file, it is a pickle, or it is broken.
@@ -34,7 +36,8 @@ def read(path: Path) -> dict[str, Tensor]:
         )
     try:
         with safe_open(path, "pt") as opened:
-            return {name.removeprefix("module."): opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            names = {name.removeprefix("module."): name for name in opened.keys()}  # noqa: SIM118 - it is no dict
+            return {name: opened.get_tensor(full) for name, full in names.items() if not name.startswith(without)}
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is no safetensors file: {error}.") from error
 

@@ -81,13 +81,13 @@ def load(path: Path, deepest: str = "layer4") -> MedicalNet:
     Raises:
         ModelError: the file is missing, a pickle, broken, or holds other weights.
     """
-    found = _weights.read(path)
+    found = _weights.read(path, without=("conv_seg.", "fc."))
     blocks = [len({key.split(".")[1] for key in found if key.startswith(f"{stage}.")}) for stage in _STAGES]
     if min(blocks) < 1 or max(blocks) > 64:
         raise ModelError(f"{path} does not hold a MedicalNet ResNet: it has {blocks} blocks in layer1 to layer4.")
     network = MedicalNet(blocks, "layer1.0.conv3.weight" in found, "layer2.0.downsample.0.weight" in found, deepest)
     named = {_place(key): tensor for key, tensor in found.items()}
-    _weights.fill(network, named, path, spare=("stages.layer", "conv_seg.", "fc."))
+    _weights.fill(network, named, path, spare=("stages.layer",))
     return network
 
 

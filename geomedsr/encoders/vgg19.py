@@ -82,7 +82,7 @@ def load(path: Path, deepest: str = "conv5_4", pick: Sequence[int] | None = None
         ModelError: the file is missing, a pickle, broken, or holds other weights.
     """
     network = VGG19(deepest, pick)
-    _weights.fill(network, _weights.read(path), path, spare=("classifier.", "features."))
+    _weights.fill(network, _weights.read(path, without=("classifier.",)), path, spare=("features.",))
     return network
 
 

@@ -65,7 +65,9 @@ class Perceptual(Loss):
 
 
 def _weighted(layers: Sequence[str] | Mapping[str, float] | None) -> dict[str, float]:
-    chosen = dict(layers) if isinstance(layers, Mapping) else dict.fromkeys(layers or (), 1.0)
+    named = dict(layers) if isinstance(layers, Mapping) else dict.fromkeys(layers or (), 1.0)
+    # YAML reads the name of an encoder's layer as a number.
+    chosen = {str(name): float(weight) for name, weight in named.items()}
     if any(weight <= 0 for weight in chosen.values()):
         raise ValueError(f"layers have weights above 0, not {chosen}")
     return chosen

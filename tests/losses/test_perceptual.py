@@ -50,6 +50,8 @@ def test_the_encoder_stays_frozen_when_the_loss_is_told_to_train() -> None:
 def test_layers_and_their_weights() -> None:
     sr, hr = pair((1, 1, 16, 16))
     one, two = (Perceptual(encoder="mri", layers=[name])(sr, hr).item() for name in ("1", "3"))
+    numbered: Any = [3]
+    assert Perceptual(encoder="mri", layers=numbered)(sr, hr).item() == two
     both = Perceptual(encoder="mri", layers={"1": 1.0, "3": 3.0})(sr, hr).item()
     assert both == pytest.approx((one + 3 * two) / 4, rel=1e-5)
 
