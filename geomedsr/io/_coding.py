@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 
 from geomedsr.image import ImageSpec, Scaling
 
-__all__ = ["PLAIN", "Coding", "fitting_nodata", "holds", "lowest_for", "scaling_of", "with_one_scaling"]
+__all__ = [
+    "PLAIN",
+    "Coding",
+    "fitting_nodata",
+    "holds",
+    "nodata_without_mask",
+    "scaling_of",
+    "spare_nodata",
+    "with_one_scaling",
+]
 
 PLAIN = Scaling()
 """Stored numbers are the physical ones."""
@@ -160,17 +169,36 @@ def fitting_nodata(nodata: float | None, dtype: np.dtype[Any]) -> float | None:
     return math.nan if dtype.kind == "f" else None
 
 
-def lowest_for(nodata: float | None, dtype: np.dtype[Any]) -> float | None:
-    """The nodata as `fitting_nodata` has it, and the type's lowest number where that is None, for want of a mask.
+def spare_nodata(dtype: np.dtype[Any]) -> float | None:
+    """A number that says "invalid" where a file has none: NaN, or the end of the type that is needed least.
+
+    That is the lowest of signed and the highest of unsigned numbers, for their 0 is a good voxel and a label. It
+    hides no valid voxel, for `Coding.store` moves those beside it. A truth value has none to spare.
 
     Example:
-        >>> lowest_for(float("nan"), np.dtype(np.int16))
-        -32768.0
+        >>> spare_nodata(np.dtype(np.int16)), spare_nodata(np.dtype(np.uint8))
+        (-32768.0, 255.0)
     """
-    fitting = fitting_nodata(nodata, dtype)
-    if nodata is None or fitting is not None or dtype.kind == "b":
-        return fitting
-    return float(_ends(dtype)[0])
+    if dtype.kind not in "iu":
+        return math.nan if dtype.kind == "f" else None
+    low, high = _ends(dtype)
+    end = float(low or high)
+    # The largest 64-bit integers are no floats.
+    return end if holds(dtype, end) else float(np.nextafter(end, 0.0))
+
+
+def nodata_without_mask(spec: ImageSpec) -> float | None:
+    """The spec's nodata where its dtype can store it; else a spare one, if voxels may be invalid.
+
+    Example:
+        >>> from geomedsr.grid import Grid
+        >>> spec = ImageSpec(Grid.plain((4, 5)), ("a",), np.dtype(np.uint8), has_holes=True)
+        >>> nodata_without_mask(spec), nodata_without_mask(replace(spec, nodata=7.0))
+        (255.0, 7.0)
+    """
+    fitting = fitting_nodata(spec.nodata, spec.dtype)
+    may_be_invalid = spec.nodata is not None or (spec.has_holes and spec.dtype.kind != "f")
+    return spare_nodata(spec.dtype) if fitting is None and may_be_invalid else fitting
 
 
 def scaling_of(channels: Iterable[Scaling]) -> tuple[Scaling, ...]:

@@ -17,7 +17,7 @@ from rasterio.transform import Affine
 
 from geomedsr.grid import Factor, Grid
 from geomedsr.image import Scaling
-from geomedsr.io._coding import PLAIN
+from geomedsr.io._coding import PLAIN, holds
 
 __all__ = [
     "Band",
@@ -102,6 +102,12 @@ class Passport:
     def is_foreign(self) -> bool:
         """Whether the image came from another format."""
         return self.path == Path()
+
+    @property
+    def has_holes(self) -> bool:
+        """Whether voxels may be invalid: by a mask, a nodata of any band, or as NaN."""
+        masked = self.mask != "none" or self.dtype.kind == "f"
+        return masked or any(band.nodata is not None and holds(self.dtype, band.nodata) for band in self.bands)
 
     @property
     def is_point(self) -> bool:

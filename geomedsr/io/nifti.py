@@ -127,6 +127,7 @@ class NiftiSource:
             dtype=self.header.dtype,
             extra={"nifti": self.header},
             scaling=self.header.scaling,
+            has_holes=self.header.dtype.kind == "f",
         )
         self._lock = threading.Lock()
         self._pages: _Pages | None = None

@@ -9,8 +9,9 @@ import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geomedsr.image import Scaling
-from geomedsr.io._coding import Coding, fitting_nodata, holds, lowest_for
+from geomedsr.grid import Grid
+from geomedsr.image import ImageSpec, Scaling
+from geomedsr.io._coding import Coding, fitting_nodata, holds, nodata_without_mask, spare_nodata
 from tests.io.raster_support import make
 
 INTEGERS = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"]
@@ -94,11 +95,22 @@ def test_scaled_values_come_back() -> None:
 
 def test_nodata_that_does_not_fit_another_dtype() -> None:
     assert fitting_nodata(-9999.0, np.dtype("uint8")) is None
-    assert lowest_for(-9999.0, np.dtype("uint8")) == 0
-    assert fitting_nodata(-9999.0, np.dtype("int16")) == lowest_for(-9999.0, np.dtype("int16")) == -9999.0
+    assert fitting_nodata(-9999.0, np.dtype("int16")) == -9999.0
     np.testing.assert_equal(fitting_nodata(-1.7976931348623157e308, np.dtype("float32")), np.nan)
-    assert lowest_for(0.0, np.dtype("bool")) is None
     assert not holds(np.dtype("int16"), 0.5)
+
+
+@pytest.mark.parametrize("dtype", [*INTEGERS, "bool"])
+@pytest.mark.parametrize("has_holes", [True, False])
+def test_invalid_voxels_get_a_number_that_the_dtype_has(dtype: str, has_holes: bool) -> None:
+    spec = ImageSpec(Grid.plain((4, 5)), ("a",), np.dtype(dtype), has_holes=has_holes)
+    nodata = nodata_without_mask(spec)
+    assert nodata == (spare_nodata(spec.dtype) if has_holes else None)
+    if nodata is not None:
+        coding = Coding(spec.dtype, nodata)
+        again = coding.physical(coding.store(np.array([nodata, 0.0, 7.0, 1e30, -1e30, np.nan])))
+        np.testing.assert_array_equal(np.isnan(again), [False] * 5 + [True])
+        np.testing.assert_array_equal(again[1:3], [0.0, 7.0])
 
 
 @pytest.mark.parametrize("dtype", ["int32", "uint32", "int64", "uint64"])

@@ -17,12 +17,14 @@ import pytest
 import zarr
 import zarr.codecs
 from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
 
 from geomedsr.errors import GeomedsrError, GridError, InputError, OutputError, WriteFailedError
 from geomedsr.grid import Box, Grid
 from geomedsr.image import ImageSpec, Scaling, Voxels
 from geomedsr.io import format_of, zarr_archive
 from geomedsr.io.zarr_archive import ZarrSource, create_sink, members, open_source
+from tests.io.raster_support import make
 
 AFFINE = np.array([[10.0, 0.0, 500000.0], [0.0, -10.0, 4600000.0], [0.0, 0.0, 1.0]])
 
@@ -295,7 +297,7 @@ def test_missing_chunks_are_invalid_where_the_array_says_so(
 
 @pytest.mark.parametrize(
     ("dtype", "nodata", "code"),
-    [("uint8", -9999.0, 0), ("int16", float("nan"), -32768), ("uint16", 65535.0, 65535), ("float16", -1e38, np.nan)],
+    [("uint8", -9999.0, 255), ("int16", float("nan"), -32768), ("uint16", 65535.0, 65535), ("float16", -1e38, np.nan)],
 )
 def test_invalid_voxels_stay_apart_in_another_dtype(tmp_path: Path, dtype: str, nodata: float, code: float) -> None:
     spec = ImageSpec(Grid.plain((4, 5)), ("a",), np.dtype(dtype), nodata)
@@ -307,6 +309,40 @@ def test_invalid_voxels_stay_apart_in_another_dtype(tmp_path: Path, dtype: str, 
     again = open_source(tmp_path / "a.zarr")
     np.testing.assert_equal(again.spec.nodata, code)
     np.testing.assert_array_equal(np.isnan(whole(again)), np.isnan(voxels))
+
+
+@pytest.mark.parametrize("how", ["mask", "alpha", "nodata of one band", "NaN", "none"])
+def test_what_a_raster_hides_stays_hidden(tmp_path: Path, how: str) -> None:
+    voxels = np.arange(120).reshape(2, 6, 10).astype("float32" if how == "NaN" else "uint8") + 136
+    hole = np.zeros((6, 10), bool)
+    hole[2:4, 3:7] = how != "none"
+
+    def dress(dataset: Any) -> None:
+        if how == "mask":
+            dataset.write_mask(~hole)
+        if how == "alpha":
+            dataset.colorinterp = [ColorInterp.gray, ColorInterp.undefined, ColorInterp.alpha]
+
+    if how == "alpha":
+        voxels = np.concatenate([voxels, np.where(hole, 0, 255).astype("uint8")[None]])
+    if how == "NaN":
+        voxels[:, hole] = np.nan
+    path = make(tmp_path / "a.tif", voxels, dress, photometric="MINISBLACK")
+    if how == "nodata of one band":
+        voxels[1, hole] = 7
+        path = make(tmp_path / "a.tif", voxels)
+        side = "<PAMDataset><PAMRasterBand band='2'><NoDataValue>7</NoDataValue></PAMRasterBand></PAMDataset>"
+        (tmp_path / "a.tif.aux.xml").write_text(side)
+    source = format_of(path).open_source(path)
+    before = source.read(Box.whole((6, 10)))
+    assert np.isnan(before[1]).sum() == hole.sum()
+    sink = create_sink(tmp_path / "a.zarr", replace(source.spec, dtype=np.dtype("uint8")))
+    sink.write(Box.whole((6, 10)), before)
+    sink.commit()
+    after = whole(open_source(tmp_path / "a.zarr"))
+    np.testing.assert_array_equal(np.isnan(after), np.isnan(before))
+    moved = 255 if how == "none" else 254
+    np.testing.assert_array_equal(after, np.where(np.isnan(before), np.nan, np.minimum(before, moved)))
 
 
 # Storage
