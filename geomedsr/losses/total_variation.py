@@ -1,4 +1,4 @@
-"""Total variation of the result alone: a weak prior against noise and ringing. Equal images may still cost.
+"""Total variation: a weak prior against noise and ringing that the fine image does not have.
 
 Reference: Rudin, Osher, Fatemi 1992, DOI 10.1016/0167-2789(92)90242-F
 """
