@@ -77,6 +77,7 @@ class PatchSampler:
         self.candidates, self.inside = candidates, inside
         shares = [subject.share for subject in self.subjects]
         self.weights = np.array(shares, np.float64) / sum(shares)
+        self._place(np.random.default_rng(0))  # so that images without a valid place are refused before the start
 
     def draw(self, rng: np.random.Generator) -> Patch:
         """One patch.

@@ -113,13 +113,18 @@ def prepare(name: str, source: Source, ndim: int, rule: IntensityRule, axes: tup
     """A subject for patches of `ndim` axes.
 
     Raises:
-        RecipeError: the image has fewer axes than the task.
+        RecipeError: the image has fewer axes than the task, or not those that are asked for.
     """
     grid = source.spec.grid
     if grid.ndim < ndim:
         raise RecipeError(f"The recipe's factor has {ndim} numbers; {name} has {grid.ndim} axes.")
     if grid.ndim == ndim:
         axes = tuple(range(ndim))
+    if axes is not None and [*axes] != sorted({axis for axis in axes if 0 <= axis < grid.ndim}):
+        raise RecipeError(
+            f"axes: {[*axes]} are not {ndim} axes of {name}; give {ndim} different ones of 0 to {grid.ndim - 1}, the "
+            "smaller first."
+        )
     return Subject(name, source, axes or planar_axes(grid.spacing, grid.shape), rule.fit(source))
 
 

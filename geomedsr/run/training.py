@@ -158,7 +158,7 @@ def _matched(part: str, chosen: Sequence[Files], data: Path) -> Iterator[tuple[P
         for pattern in files.files:
             if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
                 raise RecipeError(f"{key}: the pattern {pattern} leaves the data folder; give patterns below it.")
-            paths = sorted(data.glob(pattern))
+            paths = sorted(data.glob(pattern)) if pattern.strip("./") else []
             if not paths:
                 raise RecipeError(f"{key}: no file below {data} matches {pattern}{_nearest(pattern, data)}.")
             yield from ((path, files, key) for path in paths)

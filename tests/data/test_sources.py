@@ -11,6 +11,7 @@ import pytest
 import torch
 from support import SMALL_RECIPE, shapes
 
+from geomedsr.cli import run_command
 from geomedsr.data.augment import Augment
 from geomedsr.data.pairs import PairSampler
 from geomedsr.data.sampling import PatchSampler, Subject
@@ -226,6 +227,11 @@ def test_training_from_a_cache_is_the_same_training(tmp_path: Path) -> None:
         ("{train: [{files: a1.tif, mask: '{nam}.tif'}]}", "braces around something else"),
         ("{train: [{files: a1.tif, mask: 'a*.tif'}]}", "2 files match"),
         ("{train: [{files: a1.tif, mask: flat.tif}]}", "a mask lies on its image's grid"),
+        ("{train: ['']}", "data.train.0: no file"),
+        ("{train: [{files: volume.nii, axes: [1, 0]}]}", r"axes: \[1, 0\] are not 2 axes of volume.nii"),
+        ("{train: [{files: volume.nii, axes: [0, 3]}]}", r"axes: \[0, 3\] are not 2 axes of volume.nii"),
+        ("{train: [{files: a1.tif, mask: never.tif}]}", "random patches in a row had invalid or masked voxels"),
+        ("{train: [sparse.tif]}", "random patches in a row had invalid or masked voxels"),
     ],
 )
 def test_what_cannot_be_learnt_from_is_refused_before_the_start(tmp_path: Path, data: str, said: str) -> None:
@@ -236,6 +242,11 @@ def test_what_cannot_be_learnt_from_is_refused_before_the_start(tmp_path: Path, 
     write(folder / "small.tif", shapes(0, (1, 9, 9)))
     write(folder / "empty.tif", Image.of(np.full((1, 32, 32), np.nan)))
     write(folder / "flat.tif", Image.of(np.full((1, 20, 20), 3.0)))
+    write(folder / "never.tif", Image.of(np.zeros((1, 32, 32))))
+    write(folder / "volume.nii", shapes(0, (1, 20, 20, 20)))
+    sparse = np.full((1, 32, 32), np.nan)
+    sparse[:, ::15, ::15] = np.arange(9).reshape(3, 3)
+    write(folder / "sparse.tif", Image.of(sparse))
     with pytest.raises(RecipeError, match=said):
         train_files(recipe(data), folder, tmp_path / "model", quiet=True)
     assert not (tmp_path / "model").exists()
@@ -251,3 +262,14 @@ def test_what_cannot_be_learnt_from_is_refused_before_the_start(tmp_path: Path, 
 def test_weights_that_do_not_compare_are_refused(data: str, said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         recipe(data)
+
+
+def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "data" / "a.tif", shapes(0, (2, 32, 32)))
+    (tmp_path / "r.yaml").write_text(SMALL_RECIPE, encoding="utf-8")
+    arguments = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "model"), "--set", "data={train: [a.tif]}"]
+    assert run_command(["train", str(tmp_path / "r.yaml"), *arguments]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("geomedsr: error: The recipe has 1 channels (T1w), but these files have others: a.tif 2")
+    assert "\n" not in said
+    assert not (tmp_path / "model").exists()
