@@ -30,6 +30,7 @@ from geomedsr.io._zarr_codecs import compressor, guarded
 from geomedsr.io._zarr_layout import NOTE, Layout, fill_attribute, layout_of, looks_like_image, note, number
 from geomedsr.io._zarr_node import Node, arrays_below, read_node
 from geomedsr.io._zarr_storage import Storage
+from geomedsr.io._zarr_store import EndableStore
 
 __all__ = [
     "SUFFIXES",
@@ -225,11 +226,12 @@ class ZarrSink:
         self._path = path
         self._written = 0
         self._staging = Staging(path, as_folder=True)
+        self._store = EndableStore(self._staging.path)
         try:
             with write_errors(path):
-                self._array = _created(self._staging.path, spec, storage, self._lead, before)
+                self._array = _created(self._store, spec, storage, self._lead, before)
         except BaseException:
-            self._staging.discard()
+            self.abort()
             raise
 
     def write(self, box: Box, voxels: Voxels) -> None:
@@ -257,6 +259,7 @@ class ZarrSink:
 
     def abort(self) -> None:
         """Nothing appears."""
+        self._store.end()
         self._staging.discard()
 
 
@@ -267,7 +270,9 @@ def _lead(spec: ImageSpec, before: Remembered | None) -> Shape:
     return (len(spec.channels),) if len(spec.channels) > 1 else ()
 
 
-def _created(path: Path, spec: ImageSpec, storage: Storage, lead: Shape, before: Remembered | None) -> zarr.Array[Any]:
+def _created(
+    store: EndableStore, spec: ImageSpec, storage: Storage, lead: Shape, before: Remembered | None
+) -> zarr.Array[Any]:
     assert storage.chunks is not None, "fitted() comes first"
     names = before.layout.names if before is not None and lead == before.layout.lead else None
     if names is None:
@@ -279,7 +284,7 @@ def _created(path: Path, spec: ImageSpec, storage: Storage, lead: Shape, before:
     encoding = {"name": "v2" if storage.zarr_format == 2 else "default", "separator": storage.separator or "/"}
     fill = _fill_value(spec, storage, before)
     return zarr.create_array(
-        str(path),
+        store,
         shape=(*lead, *spec.grid.shape),
         dtype=spec.dtype,
         chunks=(*ones, *storage.chunks),

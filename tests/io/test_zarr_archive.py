@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
 import pickle
 import struct
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import zarr
 import zarr.codecs
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
+from zarr.storage import LocalStore
 
 from geomedsr.errors import GeomedsrError, GridError, InputError, OutputError, WriteFailedError
 from geomedsr.grid import Box, Grid
@@ -623,6 +626,28 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(WriteFailedError, match="The disk is full"):
         sink.write(Box.whole((8, 8)), ramp(1, 8, 8))
     sink.abort()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_abort_waits_for_the_writes_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = create_sink(tmp_path / "a.zarr", ImageSpec(Grid.plain((64, 64)), ("a",), np.dtype("float32"), chunks=(8, 8)))
+    late, plain = [], LocalStore.set
+
+    async def slow(self: LocalStore, key: str, value: Any) -> None:
+        if key == "c/0/0":
+            raise OSError(28, os.strerror(28))
+        await asyncio.sleep(0.1)
+        await plain(self, key, value)
+        late.append(key)
+
+    monkeypatch.setattr(LocalStore, "set", slow)
+    with pytest.raises(WriteFailedError, match="The disk is full"):
+        sink.write(Box.whole((64, 64)), ramp(1, 64, 64))
+    sink.abort()
+    assert list(tmp_path.iterdir()) == []
+    count = len(late)
+    time.sleep(0.3)
+    assert len(late) == count
     assert list(tmp_path.iterdir()) == []
 
 
