@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import geomedsr.model
+from geomedsr.data.intensity import IntensityRule
 from geomedsr.errors import FailedError, InputError, ModelError, NothingMatchedError, OutputError
 from geomedsr.grid import Box, Grid
-from geomedsr.image import Image, ImageSpec
+from geomedsr.image import Image, ImageSpec, Scaling
 from geomedsr.io import format_of
 from geomedsr.run import fit as fitting
 from geomedsr.run.catalogue import find_model, summaries, summary
@@ -22,6 +23,7 @@ from geomedsr.run.check import check_output, differences
 from geomedsr.run.description import orientation
 from geomedsr.run.inputs import expand
 from geomedsr.run.targets import Job, check_conversion, check_space, check_target, make_folder, plan_targets
+from geomedsr.run.values import look, value_warnings
 from geomedsr.task import Task
 
 S2 = ("B2", "B3", "B4", "B8")
@@ -50,6 +52,7 @@ def model(**changes: Any) -> Any:
         "spacing": (9.0, 11.0),
         "units": "m",
         "values": (0.0, 2.0),
+        "intensity": IntensityRule(),
     }
     return SimpleNamespace(**(values | changes))
 
@@ -283,18 +286,68 @@ def test_spacing_outside_the_model_is_warned_of_with_the_numbers() -> None:
     assert "cannot be compared" in warning
 
 
+def doubts(model: Any, image: Image, **asked: Any) -> str:
+    return " ".join(value_warnings(model, image, replace(image.spec, **asked), "a.tif"))
+
+
+def stored_as(voxels: Any, dtype: str, scaling: tuple[Scaling, ...] = ()) -> Image:
+    image = Image.of(voxels)
+    return Image(replace(image.spec, dtype=np.dtype(dtype), scaling=scaling), image.voxels)
+
+
 def test_values_outside_the_model_are_warned_of_with_the_numbers() -> None:
     image = Image.of(np.linspace(0, 5, 4 * 200 * 200).reshape(4, 200, 200))
-    assert "outside 0 to 2" in str(fitting.value_warning(model(), image, "a.tif"))
-    assert fitting.value_warning(model(values=(0, 5)), image, "a.tif") is None
-    assert fitting.value_warning(model(), Image.empty(image.spec), "a.tif") is None
+    assert "outside 0 to 2" in doubts(model(), image)
+    assert doubts(model(values=(0, 5)), image) == ""
+    assert doubts(model(), Image.empty(image.spec)) == ""
 
 
 def test_ct_in_a_model_for_mri_is_warned_of() -> None:
     t1 = model(name="t1", modality="mri", values=None)
     image = Image.of(np.linspace(-1000, 900, 64**3).reshape(1, 64, 64, 64))
-    assert "below -150, as in CT" in str(fitting.value_warning(t1, image, "a.nii"))
-    assert fitting.value_warning(t1, Image.of(np.abs(image.voxels)), "a.nii") is None
+    assert "below -150, as in CT" in doubts(t1, image)
+    assert doubts(t1, Image.of(np.abs(image.voxels))) == ""
+
+
+def test_values_that_float32_cannot_hold_are_warned_of() -> None:
+    cubic = model(name="cubic", modality="any", values=None)
+    ramp = np.linspace(0, 1, 400).reshape(1, 20, 20)
+    assert "the last digits are lost" in doubts(cubic, stored_as(ramp * 2e9, "int32"))
+    assert "the last digits are lost" in doubts(cubic, stored_as(ramp, "uint32", (Scaling(2.0**-32),)))
+    assert doubts(cubic, stored_as(ramp * 1e6, "int32")) == ""
+    assert "subtract an offset" in doubts(cubic, stored_as(ramp + 101325.0, "float64"))
+    assert doubts(cubic, stored_as(ramp * 1e9, "float64")) == ""
+
+
+def test_a_picture_of_8_bits_is_no_reflectance() -> None:
+    reflectance = model(values=(0.0, 16000.0), intensity=IntensityRule(name="reflectance", high=0.3))
+    ramp = np.linspace(3, 255, 4 * 400).reshape(4, 20, 20)
+    assert "uint8 with values of 3 to 255; s2-rgbn-x2 takes reflectances" in doubts(
+        reflectance, stored_as(ramp, "uint8")
+    )
+    assert doubts(reflectance, stored_as(ramp * 10, "uint16")) == ""
+
+
+def test_a_type_that_is_too_small_is_warned_of() -> None:
+    cubic = model(name="cubic", modality="any", values=None)
+    image = stored_as(np.linspace(0, 510, 400).reshape(1, 20, 20), "uint16")
+    assert "50% of the values sampled in a.tif (0 to 510 as they are stored) do not fit into uint8" in doubts(
+        cubic, image, dtype=np.dtype(np.uint8)
+    )
+    assert doubts(cubic, image, dtype=np.dtype(np.int16)) == ""
+    assert doubts(cubic, image, dtype=np.dtype(np.uint8), scaling=(Scaling(2.0),)) == ""
+
+
+def test_a_long_series_is_looked_at_in_small_boxes() -> None:
+    boxes: list[Box] = []
+    spec = ImageSpec(Grid.plain((64, 64, 64)), tuple(f"frame {i}" for i in range(2000)), np.dtype(np.int16))
+
+    def read(box: Box) -> Any:
+        boxes.append(box)
+        return np.zeros((2000, *box.shape), np.float32)
+
+    look(SimpleNamespace(spec=spec, read=read))
+    assert all(2000 * box.size <= 1 << 22 for box in boxes)
 
 
 def test_a_planar_model_works_in_the_plane_of_the_slices() -> None:

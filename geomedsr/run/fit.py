@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from geomedsr.data.sampling import planar_axes
 from geomedsr.errors import ModelError
-from geomedsr.grid import Box, Factor, Shape, as_factor
-from geomedsr.image import ImageSpec, Source
+from geomedsr.grid import Factor, Shape, as_factor
+from geomedsr.image import ImageSpec
 from geomedsr.run.channels import choose_channels, contradiction, parse_bands
 
 if TYPE_CHECKING:
     from geomedsr.model import Model
 
-__all__ = ["BASELINES", "Fit", "fit", "kind_of", "look", "value_warning"]
+__all__ = ["BASELINES", "Fit", "fit", "kind_of", "scale_factor", "spacing_warning"]
 
 BASELINES = ("nearest", "linear", "cubic", "lanczos")
 """The models of `geomedsr.model.BASELINES`, named here so that a list of models needs no torch."""
-
-
-_HOUNSFIELD = -150.0
-"""No MRI has many values below this; air in CT has -1000, fat -100."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,37 +142,3 @@ def spacing_warning(model: Model, spec: ImageSpec, axes: tuple[int, ...] | None,
     if all(low * 0.99 <= value <= high * 1.01 for value in used):
         return None
     return f"{file} has a spacing of {found}; {model.name} was trained on {trained}: judge its result with care."
-
-
-def look(source: Source, size: int = 48) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    """The valid voxels of a few small boxes, from the middle and around it."""
-    shape = source.spec.grid.shape
-    boxes = {_box_at(shape, size, places) for places in _places(len(shape))}
-    voxels = np.concatenate([source.read(box).ravel() for box in sorted(boxes, key=lambda box: box.start)])
-    return np.asarray(voxels[np.isfinite(voxels)])
-
-
-def _places(ndim: int) -> list[tuple[float, ...]]:
-    ends = list(itertools.product((0.25, 0.75), repeat=ndim))
-    return [(0.5,) * ndim, *(ends if ndim == 2 else ends[:: len(ends) - 1])]
-
-
-def _box_at(shape: Shape, size: int, places: tuple[float, ...]) -> Box:
-    start = tuple(max(0, min(int(n * place) - size // 2, n - size)) for n, place in zip(shape, places, strict=True))
-    return Box(start, tuple(min(a + size, n) for a, n in zip(start, shape, strict=True)))
-
-
-def value_warning(model: Model, source: Source, file: str) -> str | None:
-    """A sentence where sampled values are outside what the model was trained on."""
-    low, high = model.values or ((_HOUNSFIELD, math.inf) if model.modality == "mri" else (-math.inf, math.inf))
-    if math.isinf(low) and math.isinf(high):
-        return None
-    voxels = look(source)
-    outside = float(((voxels < low) | (voxels > high)).mean()) if voxels.size else 0.0
-    if outside <= 0.01:
-        return None
-    asked = f"outside {low:g} to {high:g}" if math.isfinite(high) else f"below {low:g}, as in CT"
-    return (
-        f"{outside:.0%} of the values sampled in {file} ({voxels.min():.4g} to {voxels.max():.4g}) are {asked}, "
-        f"which {model.name} was not trained on: judge its result with care."
-    )

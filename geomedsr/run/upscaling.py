@@ -15,10 +15,11 @@ from geomedsr.io import format_of
 from geomedsr.run.catalogue import find_model
 from geomedsr.run.channels import Selected
 from geomedsr.run.check import Checked, check_output
-from geomedsr.run.fit import BASELINES, value_warning
+from geomedsr.run.fit import BASELINES
 from geomedsr.run.inputs import expand
 from geomedsr.run.planning import Plan, Settings, asked, creation_options, plan, promised, upscaler_for
 from geomedsr.run.targets import Job, check_apart, check_target, is_file_target, make_folder, plan_targets
+from geomedsr.run.values import value_warnings
 
 __all__ = ["Listener", "Report", "upscale", "upscale_all"]
 
@@ -110,7 +111,7 @@ def upscale(plan: Plan, settings: Settings, listener: Listener) -> Report:
     try:
         source = _open(plan)
         try:
-            warnings = _announce(plan, source, listener)
+            warnings = _announce(plan, source, settings, listener)
             checked = _stream(plan, source, settings, listener)
         finally:
             source.close()
@@ -126,10 +127,10 @@ def _open(plan: Plan) -> Source:
     return source if plan.fit.channels is None else Selected(source, plan.fit.channels)
 
 
-def _announce(plan: Plan, source: Source, listener: Listener) -> tuple[str, ...]:
+def _announce(plan: Plan, source: Source, settings: Settings, listener: Listener) -> tuple[str, ...]:
     """Tells notes and warnings, the sampled values' among them."""
-    warning = value_warning(plan.model, source, plan.job.source.name)
-    warnings = (*plan.warnings, warning) if warning else plan.warnings
+    after = promised(plan, plan.before, settings)
+    warnings = (*plan.warnings, *value_warnings(plan.model, source, after, plan.job.source.name))
     for text in plan.fit.notes:
         listener.note(text)
     for text in warnings:
