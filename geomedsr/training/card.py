@@ -138,7 +138,17 @@ def _cost(model: Model) -> str:
     return (
         f"\n\nThe last stage began with weights that had a PSNR of {before['psnr']:.2f} dB and an SSIM of "
         f"{before['ssim']:.4f} on the {after['on']} images, and changed them by "
-        f"{after['psnr'] - before['psnr']:+.2f} dB and {after['ssim'] - before['ssim']:+.4f}."
+        f"{after['psnr'] - before['psnr']:+.2f} dB and {after['ssim'] - before['ssim']:+.4f}.{_likeness(before, after)}"
+    )
+
+
+def _likeness(before: dict[str, Any], after: dict[str, Any]) -> str:
+    if "perceptual" not in before or "perceptual" not in after:
+        return ""
+    return (
+        " The perceptual distance (cosine distance in the features of the package's encoder for these images; 0 is "
+        f"equal) went from {before['perceptual']:.4f} to {after['perceptual']:.4f}; that of cubic is "
+        f"{after['perceptual_cubic']:.4f}."
     )
 
 

@@ -194,7 +194,11 @@ def _scores(
 ) -> list[Score]:
     """The scores of all images, each process having scored its share of them."""
     mine = team.mine(subjects)
-    found = validation.score(network, [subject for _, subject in mine], degradation, planes, recipe.seed)
+    # Looked at where a stage or the run ends alone: it takes longer than the other scores.
+    encoder = validation.encoder_of(recipe) if planes == _TEST_PLANES else None
+    found = validation.score(
+        network, [subject for _, subject in mine], degradation, planes, recipe.seed, encoder=encoder
+    )
     return team.collected([(number, score) for (number, _), score in zip(mine, found, strict=True)])
 
 

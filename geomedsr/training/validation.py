@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,13 +12,17 @@ from torch import Tensor
 
 from geomedsr.data.sampling import Subject
 from geomedsr.degradations._degradation import Degradation
+from geomedsr.encoders import domain
+from geomedsr.encoders._features import Features
+from geomedsr.encoders.distance import perceptual_distance
 from geomedsr.grid import Shape
 from geomedsr.image import Voxels
 from geomedsr.metrics import psnr, ssim
 from geomedsr.networks._network import Network
 from geomedsr.networks.interpolate import upsample
+from geomedsr.recipe import Recipe
 
-__all__ = ["Pair", "Score", "mean", "planes_of", "score"]
+__all__ = ["Pair", "Score", "encoder_of", "mean", "planes_of", "score"]
 
 _LARGEST = 1024
 """Planes larger than this are scored on their middle: it bounds memory and time."""
@@ -28,6 +32,8 @@ _LARGEST = 1024
 class Score:
     """How one image came out, and how cubic interpolation of the same coarse image did.
 
+    `perceptual` is the distance in a domain encoder's features, smaller is closer (None: not asked for).
+
     The data range of both metrics is that of the fine image: largest minus smallest value.
     """
 
@@ -36,6 +42,8 @@ class Score:
     ssim: float
     psnr_cubic: float
     ssim_cubic: float
+    perceptual: float | None = None
+    perceptual_cubic: float | None = None
 
     @property
     def gain(self) -> float:
@@ -43,10 +51,22 @@ class Score:
         return self.psnr - self.psnr_cubic
 
 
+def encoder_of(recipe: Recipe) -> Features | None:
+    """The domain encoder that judges a training in stages, whose last may trade PSNR for likeness; else none."""
+    name = {"mri": "mri", "optical": "sentinel2"}.get(recipe.modality)
+    if not recipe.then or name is None:
+        return None
+    encoder = domain.load(name)
+    return encoder if encoder.channels == recipe.task.channels else None
+
+
 def mean(scores: Sequence[Score]) -> dict[str, float]:
     """Means and standard deviations over images."""
     table: dict[str, float] = {"images": len(scores)}
-    for key in ("psnr", "ssim", "psnr_cubic", "ssim_cubic", "gain"):
+    known = ["psnr", "ssim", "psnr_cubic", "ssim_cubic", "gain"]
+    if scores and all(one.perceptual is not None for one in scores):
+        known += ["perceptual", "perceptual_cubic"]
+    for key in known:
         values = [float(getattr(s, key)) for s in scores]
         table[key] = float(np.mean(values))
         table[f"{key}_std"] = float(np.std(values))
@@ -62,16 +82,25 @@ def score(
     seed: int,
     *,
     bf16: bool = False,
+    encoder: Features | None = None,
 ) -> list[Score]:
     """One score for each image: `planes` slices of a volume, evenly spread over it; the whole of a plain image."""
     was_training = network.training
     network.eval()
-    found = [_score(network, subject, degradation, planes, seed, bf16) for subject in subjects]
+    found = [_score(network, subject, degradation, planes, seed, bf16, encoder) for subject in subjects]
     network.train(was_training)
     return found
 
 
-def _score(network: Network, subject: Subject, degradation: Degradation, planes: int, seed: int, bf16: bool) -> Score:
+def _score(
+    network: Network,
+    subject: Subject,
+    degradation: Degradation,
+    planes: int,
+    seed: int,
+    bf16: bool,
+    encoder: Features | None,
+) -> Score:
     device = next(network.parameters()).device
     noise = torch.Generator().manual_seed(seed)
     hrs, srs, cubics = [], [], []
@@ -82,7 +111,14 @@ def _score(network: Network, subject: Subject, degradation: Degradation, planes:
         hrs.append(hr)
         srs.append(np.where(np.isnan(hr), np.nan, sr[0].numpy()).astype(np.float32))
         cubics.append(upsample(pair.lr, "cubic", network.task.factor)[0].numpy())
-    return _compare(subject.name, hrs, srs, cubics)
+    found = _compare(subject.name, hrs, srs, cubics)
+    if encoder is None:
+        return found
+    near, cubic = (
+        float(np.mean([perceptual_distance(p, h, encoder) for p, h in zip(ps, hrs, strict=True)]))
+        for ps in (srs, cubics)
+    )
+    return replace(found, perceptual=near, perceptual_cubic=cubic)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,9 @@ def test_a_stage_goes_on_from_the_weights_before(tmp_path: Path) -> None:
     assert [stage["steps"] for stage in model.training["stages"]] == [6]
     first = train(recipe(), images(chosen), tmp_path / "first", quiet=True)
     assert model.training["stages"][0]["scores"]["psnr"] == first.scores["psnr"]
-    assert "The last stage began with weights that had a PSNR" in (tmp_path / "m" / "README.md").read_text()
+    card = (tmp_path / "m" / "README.md").read_text()
+    assert "The last stage began with weights that had a PSNR" in card
+    assert f"went from {model.training['stages'][0]['scores']['perceptual']:.4f} to" in card
     with open(tmp_path / "m" / "log.csv", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
     assert float(rows[-2]["adversarial_critic"]) > 0
