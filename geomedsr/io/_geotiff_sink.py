@@ -18,6 +18,7 @@ from rasterio.windows import Window
 from geomedsr.errors import InputError, WriteFailedError
 from geomedsr.grid import Box, Factor, Grid
 from geomedsr.image import ImageSpec, Voxels
+from geomedsr.io._coding import Coding
 from geomedsr.io._geotiff_directory import read_directory
 from geomedsr.io._geotiff_gdal import FAILURES, Complaints, gdal, georeferencing_optional, open_for_reading
 from geomedsr.io._geotiff_options import creation_of
@@ -147,11 +148,12 @@ class GeotiffSink:
 
     def _opacity(self, box: Box, hidden: NDArray[np.bool_]) -> NDArray[Any]:
         """The alpha band: that of the coarse image, repeated, so that half-transparent edges stay what they are."""
-        dtype, band = self._plan.dtype, self._plan.passport.alpha
-        alpha = np.full(box.shape, np.iinfo(dtype).max if dtype.kind in "iu" else 255, dtype)
-        if self._alpha is not None and band is not None:
-            coarse = _repeated(self._alpha, band.index, box, self._plan.factor).astype(dtype)
-            alpha[coarse > 0] = coarse[coarse > 0]
+        dtype, passport = self._plan.dtype, self._plan.passport
+        alpha = np.full(box.shape, _opaque(dtype), dtype)
+        if self._alpha is not None and passport.alpha is not None:
+            coarse = _repeated(self._alpha, passport.alpha.index, box, self._plan.factor)
+            shown = coarse > 0
+            alpha[shown] = _opacity_in(dtype, coarse[shown], passport.dtype)
         alpha[hidden] = 0
         return alpha
 
@@ -199,6 +201,19 @@ class GeotiffSink:
             raise WriteFailedError(_sentence(self.target, complaints.last or str(error))) from error
         if complaints.errors:
             raise WriteFailedError(_sentence(self.target, complaints.last))
+
+
+def _opaque(dtype: np.dtype[Any]) -> int:
+    """What an alpha band of a dtype holds where nothing shines through."""
+    return int(np.iinfo(dtype).max) if dtype.kind in "iu" else 255
+
+
+def _opacity_in(dtype: np.dtype[Any], alpha: NDArray[Any], before: np.dtype[Any]) -> NDArray[Any]:
+    """Opacities (none is 0) of one dtype in another: the same share of what is opaque there, and not 0 either."""
+    if dtype == before:
+        return alpha
+    share = np.clip(alpha / _opaque(before), 0.0, 1.0)
+    return Coding(dtype).store(np.maximum(share * _opaque(dtype), 1.0))
 
 
 def _repeated(dataset: DatasetReader, index: int, box: Box, factor: Factor) -> NDArray[Any]:

@@ -271,6 +271,27 @@ class TestMasks:
             np.testing.assert_array_equal(after.read(position), repeated(alpha, (3, 3)))
             np.testing.assert_array_equal(after.read_masks(), repeated(before.read_masks(), (3, 3)))
 
+    @pytest.mark.parametrize("dtype", ["uint16", "int16", "uint32", "int32", "uint64", "float32"])
+    def test_opaque_stays_opaque_in_another_dtype(self, tmp_path: Path, dtype: str) -> None:
+        voxels = ramp(2, 4, 8, "uint8")
+        voxels[1] = np.array([0, 1, 128, 255], np.uint8).repeat(8).reshape(4, 8)
+        make(tmp_path / "in.tif", voxels, lambda d: setattr(d, "colorinterp", [ColorInterp.gray, ColorInterp.alpha]))
+        upscale(tmp_path / "in.tif", tmp_path / "out.tif", change=lambda spec: replace(spec, dtype=np.dtype(dtype)))
+        full = 255 if dtype == "float32" else np.iinfo(dtype).max
+        with quiet(tmp_path / "out.tif") as after:
+            alpha = after.read(2)
+            assert alpha[0, 0] == 0
+            assert alpha[-1, -1] == full
+            np.testing.assert_allclose(alpha / full, repeated(voxels[1], (2, 2)) / 255, atol=1e-4)
+        upscale(
+            tmp_path / "out.tif",
+            tmp_path / "again.tif",
+            (1, 1),
+            change=lambda spec: replace(spec, dtype=np.dtype("uint8")),
+        )
+        with quiet(tmp_path / "again.tif") as after:
+            np.testing.assert_array_equal(after.read(2), repeated(voxels[1], (2, 2)))
+
     def test_alpha_is_on_or_off_when_the_coarse_file_is_gone(self, tmp_path: Path) -> None:
         voxels = ramp(2, 6, 8, "uint16")
         voxels[1] = np.array([0, 9, 65535], np.uint16).repeat(16).reshape(6, 8)
