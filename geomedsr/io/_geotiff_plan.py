@@ -16,7 +16,7 @@ from rasterio.io import DatasetReader
 from geomedsr.errors import OutputError
 from geomedsr.grid import Factor, Grid
 from geomedsr.image import ImageSpec
-from geomedsr.io._coding import PLAIN, Coding, fitting_nodata, scaling_of
+from geomedsr.io._coding import PLAIN, Coding, fitting_nodata, holds, scaling_of, spare_nodata
 from geomedsr.io._geotiff_gdal import FAILURES, open_for_reading
 from geomedsr.io._geotiff_passport import Band, Passport
 from geomedsr.io._geotiff_stamp import stored_crs
@@ -158,17 +158,31 @@ def _codings(passport: Passport, spec: ImageSpec, dtype: np.dtype[Any]) -> Itera
         nodata = band.nodata if keeps_nodata else spec.nodata
         if becomes_real and spec.scaling:
             yield Coding(dtype, math.nan)
-        else:
-            yield Coding(dtype, fitting_nodata(nodata, dtype), scaling)
+            continue
+        fitting = fitting_nodata(nodata, dtype)
+        if fitting is None and len(passport.bands) > 1 and _needs_nodata(passport, band, spec, dtype):
+            fitting = spare_nodata(dtype)
+        yield Coding(dtype, fitting, scaling)
+
+
+def _needs_nodata(passport: Passport, band: Band, spec: ImageSpec, dtype: np.dtype[Any]) -> bool:
+    """Whether a band of several needs a nodata of its own: a mask that it needs would hide the others as well."""
+    if passport.mask != "none" or dtype.kind not in "iu":
+        return False
+    return spec.has_holes if passport.is_foreign else _has_holes(passport, band)
+
+
+def _has_holes(passport: Passport, band: Band) -> bool:
+    """Whether voxels of a band that was read may be invalid by what they hold."""
+    return passport.dtype.kind == "f" or (band.nodata is not None and holds(passport.dtype, band.nodata))
 
 
 def _mask(passport: Passport, codings: tuple[Coding, ...]) -> str:
     """How invalid voxels are told apart; a mask is added where they may arise and no stored value can say so."""
     if passport.mask == "alpha":
         return "alpha"
-    anywhere = passport.is_foreign or passport.dtype.kind == "f"
     needed = any(
-        coding.dtype.kind != "f" and coding.nodata is None and (anywhere or band.nodata is not None)
+        coding.dtype.kind != "f" and coding.nodata is None and (passport.is_foreign or _has_holes(passport, band))
         for coding, band in zip(codings, passport.bands, strict=True)
     )
     return "mask" if needed or passport.mask != "none" else "none"
