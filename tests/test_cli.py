@@ -16,6 +16,9 @@ import rasterio
 from rasterio.transform import Affine
 
 from geomedsr.cli import run_command
+from geomedsr.grid import Box
+from geomedsr.image import Image
+from geomedsr.io import format_of
 from geomedsr.run.catalogue import shipped
 from geomedsr.run.demo import SAMPLES
 
@@ -93,6 +96,15 @@ def test_json_is_one_object_a_line(tmp_path: Path, capsys: pytest.CaptureFixture
     assert rows[0]["spacing_after"] == [5.0, 5.0]
     assert rows[0]["seconds"] > 0
     assert len(rows[1]["channels"]) == 2
+
+
+def test_a_zarr_without_a_place_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = Image.of(np.ones((1, 8, 8), np.float32))
+    sink = format_of(tmp_path / "a.zarr").create_sink(tmp_path / "a.zarr", image.spec)
+    sink.write(Box.whole((8, 8)), image.voxels)
+    sink.commit()
+    assert run_command(["upscale", str(tmp_path / "a.zarr"), "-o", str(tmp_path / "b.zarr"), *LINEAR]) == 0
+    assert "Where a.zarr lies and how large its voxels are is not known" in capsys.readouterr().err
 
 
 def test_bands_are_chosen_by_number_and_name(tmp_path: Path) -> None:

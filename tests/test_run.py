@@ -20,7 +20,7 @@ from geomedsr.run import fit as fitting
 from geomedsr.run.catalogue import find_model, summaries, summary
 from geomedsr.run.channels import Selected, choose_channels, parse_bands
 from geomedsr.run.check import check_output, differences
-from geomedsr.run.description import orientation
+from geomedsr.run.description import describe, is_placeless, lines, orientation
 from geomedsr.run.inputs import expand
 from geomedsr.run.targets import Job, check_conversion, check_space, check_target, make_folder, plan_targets
 from geomedsr.run.values import look, value_warnings
@@ -447,6 +447,15 @@ def test_the_check_tells_each_difference() -> None:
     assert differences(replace(spec, nodata=None), spec) == ["its nodata is none, not 0"]
     moved = replace(spec, grid=spec.grid.cropped(Box((1, 0), (64, 60))).with_shape((64, 60)))
     assert differences(moved, spec) == ["its corners are 1 voxels from where they should be"]
+
+
+def test_what_has_no_place_is_said_to_have_none(tmp_path: Path) -> None:
+    (facts,) = describe(array(tmp_path / "a.zarr"))
+    assert (facts["orientation"], facts["placed"]) == ("unknown", False)
+    assert "place        unknown" in lines(facts)
+    assert is_placeless(Grid.plain((4, 4)).upscaled((2, 2)))
+    assert not is_placeless(scene().grid)
+    assert not is_placeless(Grid.from_centres((4, 4, 4), np.eye(4)))
 
 
 def test_orientation() -> None:

@@ -46,7 +46,7 @@ def check_output(
         written = source.spec
     finally:
         source.close()
-    placeless = before is not None and _is_placeless(before.grid) and _is_placeless(written.grid)
+    placeless = before is not None and _is_plain(before.grid) and _is_plain(written.grid)
     if placeless:
         promised = replace(promised, grid=written.grid.with_shape(promised.grid.shape))
     found = differences(written, promised)
@@ -81,7 +81,7 @@ def _corner_error(written: ImageSpec, promised: ImageSpec) -> float:
     return float(distance / min(promised.grid.spacing))
 
 
-def _is_placeless(grid: Grid) -> bool:
+def _is_plain(grid: Grid) -> bool:
     return grid.crs is None and grid.affine == Grid.plain(grid.shape).affine
 
 

@@ -14,7 +14,7 @@ from geomedsr.image import ImageSpec
 from geomedsr.io import format_of
 from geomedsr.run.inputs import expand
 
-__all__ = ["crs_name", "describe", "lines", "orientation"]
+__all__ = ["crs_name", "describe", "is_placeless", "lines", "orientation"]
 
 
 def describe(path: Path) -> Iterator[dict[str, Any]]:
@@ -41,6 +41,7 @@ def _facts(spec: ImageSpec) -> dict[str, Any]:
         "nodata": "nan" if nodata is not None and np.isnan(nodata) else nodata,
         "spacing": list(spec.grid.spacing),
         "units": spec.grid.units,
+        "placed": not is_placeless(spec.grid),
         "orientation": orientation(spec.grid),
         "crs": spec.grid.crs,
         "extent": [corners.min(axis=0).tolist(), corners.max(axis=0).tolist()],
@@ -51,12 +52,16 @@ def _facts(spec: ImageSpec) -> dict[str, Any]:
 
 
 def orientation(grid: Grid) -> str:
-    """Where the axes point: as in NIfTI for a volume (`RAS+`), in words for a raster.
+    """Where the axes point: as in NIfTI for a volume (`RAS+`), in words for a raster, "unknown" without a place.
 
     Example:
-        >>> orientation(Grid.plain((4, 4, 4)))
+        >>> orientation(Grid.of((4, 4, 4), np.eye(4), units="mm"))
         'RAS+'
+        >>> orientation(Grid.plain((4, 4, 4)))
+        'unknown'
     """
+    if is_placeless(grid):
+        return "unknown"
     directions = grid.matrix[:-1, :-1] / np.array(grid.spacing)
     if grid.ndim == 3:
         axes = [int(np.abs(column).argmax()) for column in directions.T]
@@ -65,6 +70,12 @@ def orientation(grid: Grid) -> str:
     if np.allclose(directions, [[0, 1], [-1, 0]]):
         return "north up"
     return "south up" if np.allclose(directions, [[0, 1], [1, 0]]) else "rotated"
+
+
+def is_placeless(grid: Grid) -> bool:
+    """Whether nothing is known of where voxels lie: no CRS, no units, and axes that do no more than count."""
+    counts = np.abs(np.diag(grid.matrix))
+    return grid.crs is None and not grid.units and np.array_equal(grid.matrix, np.diag(counts))
 
 
 def lines(facts: dict[str, Any]) -> str:
@@ -79,10 +90,11 @@ def lines(facts: dict[str, Any]) -> str:
         "orientation": facts["orientation"],
         "CRS": crs_name(facts["crs"]),
         "extent": ", ".join(f"{a:.6f} to {b:.6f}" for a, b in zip(low, high, strict=True)),
+        "place": None if facts["placed"] else "unknown: spacing and extent are in voxels",
         "chunks": " x ".join(map(str, facts["chunks"])) if facts["chunks"] else "none",
         "size": f"{facts['bytes'] / 1e6:.1f} MB uncompressed",
     }
-    return "\n".join([facts["path"], *(f"  {name:<12} {value}" for name, value in rows.items())])
+    return "\n".join([facts["path"], *(f"  {name:<12} {value}" for name, value in rows.items() if value is not None)])
 
 
 def crs_name(crs: str | None) -> str:

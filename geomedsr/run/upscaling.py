@@ -11,12 +11,13 @@ from typing import Any, Protocol
 from geomedsr.errors import GeomedsrError
 from geomedsr.grid import Box
 from geomedsr.image import ImageSpec, Sink, Source, Voxels
-from geomedsr.io import format_of
+from geomedsr.io import format_of, suffix_of
 from geomedsr.run.catalogue import find_model
 from geomedsr.run.channels import Selected
 from geomedsr.run.check import Checked, check_output
+from geomedsr.run.description import is_placeless
 from geomedsr.run.fit import BASELINES
-from geomedsr.run.inputs import expand
+from geomedsr.run.inputs import archive_of, expand
 from geomedsr.run.planning import Plan, Settings, asked, creation_options, plan, promised, upscaler_for
 from geomedsr.run.targets import Job, check_apart, check_target, is_file_target, make_folder, plan_targets
 from geomedsr.run.values import value_warnings
@@ -131,6 +132,11 @@ def _announce(plan: Plan, source: Source, settings: Settings, listener: Listener
     """Tells notes and warnings, the sampled values' among them."""
     after = promised(plan, plan.before, settings)
     warnings = (*plan.warnings, *value_warnings(plan.model, source, after, plan.job.source.name))
+    if suffix_of(archive_of(plan.job.source) or plan.job.source) == ".zarr" and is_placeless(plan.before.grid):
+        listener.note(
+            f"Where {plan.job.source.name} lies and how large its voxels are is not known (it carries no convention "
+            "for that which is read here); the output counts in voxels of the input."
+        )
     for text in plan.fit.notes:
         listener.note(text)
     for text in warnings:

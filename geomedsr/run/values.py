@@ -103,7 +103,8 @@ def _eight_bit(model: Model, spec: ImageSpec, asked: ImageSpec, voxels: Voxels, 
     whole = model.intensity.digital
     return (
         f"{file} is {spec.dtype} with values of {valid.min():.4g} to {valid.max():.4g}; {model.name} takes "
-        f"reflectances, as whole numbers {whole:g} for 1, and a picture stretched to 8 bits is none: judge its result with care."
+        f"reflectances, as whole numbers {whole:g} for 1, and a picture stretched to 8 bits is none: judge its result "
+        "with care."
     )
 
 
