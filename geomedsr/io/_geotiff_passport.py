@@ -71,8 +71,9 @@ class Band:
 
     @property
     def name(self) -> str:
-        """What the channel is called: the description, or the place in the file."""
-        return self.description or f"band {self.index}"
+        """What the channel is called: the description, else red, green or blue, else the place in the file."""
+        colour = self.colour if self.colour in ("red", "green", "blue") else None
+        return self.description or colour or f"band {self.index}"
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,13 @@ class Passport:
     def is_foreign(self) -> bool:
         """Whether the image came from another format."""
         return self.path == Path()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the channels are called; a name that several would have says nothing, and they are counted."""
+        names = [band.name for band in self.bands]
+        alone = [band.description is not None or names.count(band.name) == 1 for band in self.bands]
+        return tuple(band.name if one else f"band {band.index}" for band, one in zip(self.bands, alone, strict=True))
 
     @property
     def has_holes(self) -> bool:

@@ -58,8 +58,16 @@ class Plan:
 
     def applied_to(self, spec: ImageSpec) -> ImageSpec:
         """What will be read back of a spec."""
-        scaling = scaling_of(coding.scaling for coding in self.codings)
-        return replace(spec, grid=self.grid, dtype=self.dtype, nodata=self.codings[0].nodata, scaling=scaling)
+        bands = tuple(replace(band, index=index) for index, band in enumerate(self.bands, 1))
+        bands = tuple(band for band in bands if self.passport.alpha is None or band.index != self.alpha_at + 1)
+        return replace(
+            spec,
+            channels=replace(self.passport, bands=bands).names,
+            grid=self.grid,
+            dtype=self.dtype,
+            nodata=self.codings[0].nodata,
+            scaling=scaling_of(coding.scaling for coding in self.codings),
+        )
 
     @property
     def colormap(self) -> tuple[tuple[int, tuple[int, int, int, int]], ...]:

@@ -172,9 +172,10 @@ def _spec(passport: Passport, chunks: tuple[int, int]) -> ImageSpec:
     extra: dict[str, object] = {"geotiff": passport}
     if passport.colormap:
         extra["palette"] = True
-    names = tuple(band.name for band in passport.bands)
     scaling = scaling_of(band.scaling for band in passport.bands)
-    return ImageSpec(passport.grid, names, passport.dtype, passport.nodata, chunks, extra, scaling, passport.has_holes)
+    return ImageSpec(
+        passport.grid, passport.names, passport.dtype, passport.nodata, chunks, extra, scaling, passport.has_holes
+    )
 
 
 def _check(path: Path) -> None:

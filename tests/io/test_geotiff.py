@@ -216,6 +216,18 @@ class TestVoxels:
             assert after.mask_flag_enums == ([MaskFlags.per_dataset],)
             np.testing.assert_array_equal(after.read_masks(1) == 0, repeated(np.isnan(voxels[0]), (2, 2)))
 
+    def test_a_band_hides_no_other_in_another_dtype(self, tmp_path: Path) -> None:
+        voxels = ramp(2, 6, 6, "float32") + 200
+        voxels[0, :3], voxels[1, 5, 5] = np.nan, np.nan
+        make(tmp_path / "in.tif", voxels)
+        upscale(tmp_path / "in.tif", tmp_path / "out.tif", change=lambda spec: replace(spec, dtype=np.dtype("uint8")))
+        with quiet(tmp_path / "out.tif") as after:
+            assert after.nodatavals == (255, 255)
+            np.testing.assert_array_equal(after.read_masks() == 0, repeated(np.isnan(voxels), (2, 2)))
+            shown = ~np.isnan(voxels[1])
+            expected = np.minimum(voxels[1], 254)[shown]
+            np.testing.assert_array_equal(after.read(2)[::2, ::2][shown], expected)
+
     def test_a_source_travels_to_another_process(self, tmp_path: Path) -> None:
         source = geotiff.open_source(make(tmp_path / "in.tif", ramp(2, 9, 9, "uint8")))
         box = Box((2, 3), (5, 9))
@@ -335,6 +347,34 @@ class TestMasks:
 
 
 class TestMetadata:
+    @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+    @pytest.mark.parametrize("options", [None, {"FORMAT": "COG"}])
+    def test_colours_are_names_where_there_is_no_other(
+        self, tmp_path: Path, dtype: str, options: dict[str, str] | None
+    ) -> None:
+        def dress(dataset: Any) -> None:
+            dataset.colorinterp = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+            dataset.set_band_description(2, "g")
+
+        make(tmp_path / "in.tif", ramp(4, 6, 6, dtype), dress, photometric="RGB")
+        assert geotiff.open_source(tmp_path / "in.tif").spec.channels == ("red", "g", "blue")
+        swapped = lambda spec: spec.with_channels((2, 0))  # noqa: E731
+        upscale(tmp_path / "in.tif", tmp_path / "out.tif", options=options)
+        upscale(tmp_path / "in.tif", tmp_path / "part.tif", options=options, change=swapped)
+        assert geotiff.open_source(tmp_path / "out.tif").spec.channels == ("red", "g", "blue")
+        assert geotiff.open_source(tmp_path / "part.tif").spec.channels == ("blue", "red")
+        with quiet(tmp_path / "out.tif") as after:
+            assert after.descriptions == (None, "g", None, None)
+
+    def test_a_colour_that_several_have_is_no_name(self, tmp_path: Path) -> None:
+        twice = lambda d: setattr(d, "colorinterp", [ColorInterp.red, ColorInterp.red])  # noqa: E731
+        make(tmp_path / "in.tif", ramp(2, 6, 6, "uint16"), twice)
+        spec = geotiff.open_source(tmp_path / "in.tif").spec
+        assert spec.channels == ("band 1", "band 2")
+        upscale(tmp_path / "in.tif", tmp_path / "out.tif", change=lambda spec: spec.with_channels((1,)))
+        promised = geotiff.target_spec(tmp_path / "out.tif", spec.with_channels((1,)))
+        assert geotiff.open_source(tmp_path / "out.tif").spec.channels == promised.channels == ("red",)
+
     def dressed(self, path: Path) -> Path:
         def dress(dataset: Any) -> None:
             dataset.descriptions = ("blue", None, "nïr")
