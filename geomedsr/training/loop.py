@@ -63,7 +63,7 @@ def train(
     degradation, team = build_degradation(recipe), Team(device)
     pairs = _pairs(recipe, subjects.train, degradation, team)
     check_loggers(recipe)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         state = State(recipe, team.device)
         _check_patch(recipe, state.network)
         if resume:
