@@ -235,7 +235,9 @@ def test_another_dtype_may_be_asked_for(door: Door) -> None:
     narrow = replace(first.spec, dtype=np.dtype("uint8"))
     second = written(door, narrow, read(first) + 200, door.path("narrow"))
     assert second.spec.dtype == np.uint8
-    np.testing.assert_array_equal(read(second), np.minimum(np.rint(read(first) + 200), 255))
+    # A format without a mask may keep the highest number for what is invalid.
+    highest = 255 if second.spec.nodata is None else 254
+    np.testing.assert_array_equal(read(second), np.minimum(np.rint(read(first) + 200), highest))
 
 
 def scaled(spec: ImageSpec) -> Voxels:
