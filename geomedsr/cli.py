@@ -37,6 +37,7 @@ class State:
     """What a command tells `run_command` about how to report its failure."""
 
     verbose: bool = False
+    training: Path | None = None
 
 
 class StoppedError(BaseException):
@@ -67,10 +68,19 @@ def run_command(arguments: Sequence[str]) -> int:
         error.show()
         return error.exit_code
     except StoppedError as error:
-        say(f"{error}; what was not finished has left nothing behind.")
+        say(f"{error}{_left(state)}")
         return error.exit_code
     except Exception as error:  # noqa: BLE001  (the last line of defence: nobody sees a traceback unasked)
         return _failed(error, state)
+
+
+def _left(state: State) -> str:
+    """What is there after an interruption."""
+    if state.training is None:
+        return "; what was not finished has left nothing behind."
+    if any(state.training.glob("checkpoint*")):
+        return f"; its last checkpoint is in {state.training}: the same command with --resume goes on from there."
+    return f" before the first checkpoint; at most a log is in {state.training}, and training starts anew."
 
 
 def _failed(error: Exception, state: State) -> int:
@@ -172,7 +182,11 @@ def upscale(**arguments: Any) -> int:  # noqa: ANN401  (the options above, passe
     from geomedsr.run.command import upscale_command
 
     terminal = Terminal(quiet=arguments.pop("quiet"), as_json=arguments.pop("as_json"))
-    return upscale_command(terminal, **arguments)
+    try:
+        return upscale_command(terminal, **arguments)
+    except GeomedsrError as error:
+        terminal.refuse(arguments["inputs"], arguments["out"], error)
+        raise
 
 
 @commands.command(epilog=EXIT_CODES, short_help="Train a model from a recipe.")
@@ -190,6 +204,7 @@ def train(recipe: Path, data: Path, out: Path, changes: Sequence[tuple[str, str]
     from geomedsr.recipe import read_recipe
     from geomedsr.run.training import train_files
 
+    click.get_current_context().ensure_object(State).training = out
     train_files(read_recipe(recipe, dict(changes)), data, out, **choices)
     show(out, as_json=False)
 

@@ -10,6 +10,8 @@ __all__ = ["amount", "key_value", "numbers"]
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
+_LEAST = 10**6
+
 
 def numbers(text: str) -> tuple[int, ...]:
     """Whole numbers.
@@ -33,7 +35,10 @@ def amount(text: str) -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*((?:[kmgt]i?)?)b?\s*", text, re.IGNORECASE)
     if match is None or float(match[1]) <= 0:
         raise click.BadParameter(f"'{text}' is not an amount of memory such as 4GB or 512MiB.")
-    return int(float(match[1]) * _UNITS[match[2].lower()])
+    count = int(float(match[1]) * _UNITS[match[2].lower()])
+    if count < _LEAST:
+        raise click.BadParameter(f"'{text}' is too little for any tile; give megabytes or more, such as 500MB.")
+    return count
 
 
 def key_value(text: str) -> tuple[str, str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -103,6 +105,13 @@ class Terminal:
             self.note(f"{report.output} exists already; {report.input} was skipped.")
         if report.status == "planned":
             self._plan(report)
+
+    def refuse(self, inputs: Sequence[str], out: Path, error: Exception) -> None:
+        """Nothing was done at all: who reads JSON is told there, too, with an input where there is but one."""
+        if self.as_json:
+            named = inputs[0] if len(inputs) == 1 else None
+            refused = {"input": named, "output": str(out), "status": "failed", "error": str(error)}
+            show(refused, as_json=True)
 
     def _plan(self, report: Report) -> None:
         for warning in report.warnings:

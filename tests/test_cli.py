@@ -15,7 +15,7 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
-from geomedsr.cli import run_command
+from geomedsr.cli import StoppedError, run_command
 from geomedsr.grid import Box
 from geomedsr.image import Image
 from geomedsr.io import format_of
@@ -292,6 +292,11 @@ MISTAKES: dict[str, tuple[Make, int, str]] = {
         2,
         "There is no --dtype int7",
     ),
+    "too little memory": (
+        lambda p: _upscale(volume(p / "a.nii"), p / "o.nii", *LINEAR, "--memory", "1KB"),
+        2,
+        "too little for any tile",
+    ),
     "unknown option": (lambda p: ["upscale", "a.nii", "--bogus"], 2, "--bogus"),
     "overwrite and skip": (
         lambda p: _upscale(volume(p / "a.nii"), p / "o.nii", *LINEAR, "--overwrite", "--skip-existing"),
@@ -346,6 +351,32 @@ def test_interrupted_it_leaves_nothing_and_the_old_output_as_it_was(tmp_path: Pa
         assert "Traceback" not in said
         assert out.read_bytes() == b"the old output"
         assert leftovers(tmp_path) == []
+
+
+def test_an_interrupted_training_says_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise StoppedError(signal.SIGINT)
+
+    monkeypatch.setattr("geomedsr.run.training.train_files", stopped)
+    recipe = Path(__file__).parents[1] / "pipelines" / "mri_t1_x2.yaml"
+    arguments = ["train", str(recipe), "--data", str(tmp_path), "--out", str(tmp_path / "m")]
+    assert run_command(arguments) == 130
+    assert "before the first checkpoint" in capsys.readouterr().err
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "checkpoint.safetensors").touch()
+    assert run_command(arguments) == 130
+    assert "--resume goes on from there" in capsys.readouterr().err
+
+
+def test_json_tells_a_refusal_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "b.tif"
+    source.write_text("x")
+    assert run_command(["upscale", str(source), "-o", str(tmp_path / "o.tif"), *LINEAR, "--json"]) == 2
+    (row,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (row["input"], row["status"]) == (str(source), "failed")
+    assert "b.tif" in row["error"]
 
 
 def test_doctor_tries_the_formats(capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,22 +60,23 @@ def archive_of(path: Path) -> Path | None:
 
 def _expand_one(text: str, exclude: Path | None) -> Iterator[Found]:
     path = Path(text)
-    if archive_of(path) is not None:
-        yield from _members(path, Path(path.name))
-    elif path.is_dir() and suffix_of(path) is None:
-        yield from _some(_folder(path, exclude), f"The folder {path}")
+    looked = f"looked for {', '.join(sorted(suffixes()))}"
+    if archive_of(path) is not None or (path.exists() and suffix_of(path) is not None):
+        yield from _some(_members(path, Path(path.name)), f"The archive {path}", "looked for arrays of 2 or 3 axes")
+    elif path.is_dir():
+        yield from _some(_folder(path, exclude), f"The folder {path}", looked)
     elif path.exists():
         yield from _members(path, Path(path.name))
     elif glob.has_magic(text):
-        yield from _some(_glob(text, exclude), f"The pattern {text}")
+        yield from _some(_glob(text, exclude), f"The pattern {text}", looked)
     else:
         raise InputError(f"There is no file {path}.")
 
 
-def _some(images: Iterator[Found], what: str) -> Iterator[Found]:
+def _some(images: Iterator[Found], what: str, looked: str) -> Iterator[Found]:
     first = next(images, None)
     if first is None:
-        raise NothingMatchedError(f"{what} holds no image; looked for {', '.join(sorted(suffixes()))}.")
+        raise NothingMatchedError(f"{what} holds no image; {looked}.")
     yield first
     yield from images
 
