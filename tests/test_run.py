@@ -12,7 +12,7 @@ import pytest
 
 import geomedsr.model
 from geomedsr.data.intensity import IntensityRule
-from geomedsr.errors import FailedError, InputError, ModelError, NothingMatchedError, OutputError
+from geomedsr.errors import FailedError, GeomedsrError, InputError, ModelError, NothingMatchedError, OutputError
 from geomedsr.grid import Box, Grid
 from geomedsr.image import Image, ImageSpec, Scaling
 from geomedsr.io import format_of
@@ -431,6 +431,46 @@ def test_an_output_that_came_out_wrong_never_takes_the_old_ones_place(
     with pytest.raises(FailedError, match="did not come out"):
         geomedsr.upscale(source, tmp_path / f"new{suffix}", "linear", scale=(2,))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zarr", "out"]
+
+
+def test_python_takes_what_is_natural_to_write(tmp_path: Path) -> None:
+    source = array(tmp_path / "a.zarr")
+    report = geomedsr.upscale(source, tmp_path / "b.zarr", "linear", scale=2, tile=8, dtype=np.uint8, bands=[1])
+    assert report.after is not None
+    assert (report.after.grid.shape, report.after.dtype) == ((16, 12), np.dtype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("choices", "sentence"),
+    [
+        ({"scale": "two"}, "scale"),
+        ({"scale": (2,), "form": "bmp"}, "There is no --format bmp"),
+        ({"scale": (2,), "dtype": "int7"}, "There is no --dtype int7"),
+        ({"scale": (2,), "dtype": object()}, "dtype cannot be"),
+        ({"scale": (2,), "overwrite": True, "skip_existing": True}, "choose one"),
+    ],
+)
+def test_python_hears_of_its_mistakes(choices: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(GeomedsrError, match=sentence):
+        geomedsr.upscale(array(tmp_path / "a.zarr"), tmp_path / "b.zarr", "linear", **choices)
+
+
+def test_python_upscales_one_image_at_a_time(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.zarr", "b.zarr"):
+        array(tmp_path / "in" / name)
+    with pytest.raises(InputError, match="in is a folder of 2 images; upscale takes one image"):
+        geomedsr.upscale(tmp_path / "in", tmp_path / "out", "linear", scale=2)
+
+
+def test_an_archive_without_images_is_nothing_matched(tmp_path: Path) -> None:
+    import zarr
+
+    zarr.open_group(str(tmp_path / "empty.zarr"), mode="w", zarr_format=3)
+    with pytest.raises(NothingMatchedError, match=r"empty\.zarr holds no image"):
+        expand([str(tmp_path / "empty.zarr")])
+    touch(tmp_path / "a.tif")
+    assert len(expand([str(tmp_path)])) == 1
 
 
 def test_a_format_that_cannot_hold_the_image(tmp_path: Path) -> None:

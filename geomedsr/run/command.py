@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from geomedsr.errors import GeomedsrError, ModelError
+from geomedsr.errors import ModelError
 from geomedsr.io import format_of
 from geomedsr.run.catalogue import fitting
 from geomedsr.run.inputs import expand
@@ -14,8 +14,6 @@ from geomedsr.run.planning import Settings
 from geomedsr.run.upscaling import Listener, Report, upscale_all
 
 __all__ = ["upscale_command"]
-
-DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 
 
 def upscale_command(
@@ -34,23 +32,14 @@ def upscale_command(
     Raises:
         GeomedsrError: the options cannot be, before any work.
     """
-    _check_choices(choices)
+    settings = Settings(model=model or "", options=dict(options), **choices)
     if model is None:
         raise ModelError(_which_model(inputs))
-    settings = Settings(model=model, options=dict(options), **choices)
     reports = []
     for report in upscale_all(inputs, out, settings, listener, keep_going=on_error == "continue", dry_run=dry_run):
         listener.report(report)
         reports.append(report)
     return exit_code(reports)
-
-
-def _check_choices(choices: dict[str, Any]) -> None:
-    if choices["overwrite"] and choices["skip_existing"]:
-        raise GeomedsrError("--overwrite and --skip-existing cannot both be; choose one.")
-    dtype = choices["dtype"]
-    if dtype is not None and dtype not in DTYPES:
-        raise GeomedsrError(f"There is no --dtype {dtype}; there are {', '.join(DTYPES)}.")
 
 
 def _which_model(inputs: Sequence[str]) -> str:

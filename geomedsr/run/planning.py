@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geomedsr.errors import ModelError
+from geomedsr.errors import GeomedsrError, ModelError
 from geomedsr.grid import Factor, Shape
 from geomedsr.image import ImageSpec
 from geomedsr.io import format_of
 from geomedsr.run.catalogue import load_model
 from geomedsr.run.fit import BASELINES, Fit, fit, scale_factor
-from geomedsr.run.targets import Job, check_conversion, check_space
+from geomedsr.run.targets import FORMATS, Job, check_conversion, check_space
 
 if TYPE_CHECKING:
     from geomedsr.inference.upscaler import Upscaler
@@ -22,10 +22,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "Settings", "asked", "creation_options", "plan", "promised", "upscaler_for"]
 
+DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+
 
 @dataclass(frozen=True)
 class Settings:
-    """How to upscale; what is None is chosen by the image and the machine."""
+    """How to upscale; what is None is chosen by the image and the machine.
+
+    Raises:
+        GeomedsrError: a choice that there is not, or two that contradict each other.
+    """
 
     model: str
     scale: tuple[int, ...] | None = None
@@ -40,6 +46,14 @@ class Settings:
     options: Mapping[str, str] = field(default_factory=dict)
     overwrite: bool = False
     skip_existing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.overwrite and self.skip_existing:
+            raise GeomedsrError("--overwrite and --skip-existing cannot both be; choose one.")
+        if self.dtype is not None and self.dtype not in DTYPES:
+            raise GeomedsrError(f"There is no --dtype {self.dtype}; there are {', '.join(DTYPES)}.")
+        if self.form is not None and self.form not in FORMATS:
+            raise GeomedsrError(f"There is no --format {self.form}; there are {', '.join(FORMATS)}.")
 
 
 @dataclass(frozen=True)
