@@ -196,6 +196,10 @@ class Recipe(Section):
             raise ValueError(f"sampling.patch: {len(self.factor)} numbers, as factor has, not {self.sampling.patch}")
         if any(n % f or n < f for n, f in zip(self.sampling.patch, self.factor, strict=True)):
             raise ValueError(f"sampling.patch: {list(self.sampling.patch)} is not divisible by {list(self.factor)}")
+        if not self.data.validate_ and any(stage.schedule.patience for stage in self.stages):
+            raise ValueError(
+                "schedule.patience: there are no validation images to wait for; name some in data.validate"
+            )
         for stage in self.stages:
             if self.sampling.batch % stage.optimizer.parts:
                 parts, batch = stage.optimizer.parts, self.sampling.batch

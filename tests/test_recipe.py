@@ -59,6 +59,7 @@ def test_set_changes_a_key() -> None:
         ("name: small", "name: small\nthen: [{losses: []}]", "then.0.losses"),
         ("name: small", "name: small\nthen: [{speed: 1}]", "then.0.speed: no such key"),
         ("name: small", "name: small\nthen: 3", "then"),
+        ("steps: 10", "steps: 10, patience: 2", "schedule.patience: there are no validation images"),
         ("name: small", "name: small\nloggers: [paper]", "loggers.0"),
         ("name: small", "name: small\noptimizer: {parts: 3}", "a batch of 2 does not divide into 3 parts"),
     ],
