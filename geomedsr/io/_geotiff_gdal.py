@@ -16,7 +16,7 @@ import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-__all__ = ["FAILURES", "Complaints", "driver_of", "gdal", "georeferencing_optional", "open_for_reading"]
+__all__ = ["FAILURES", "Complaints", "driver_of", "gdal", "georeferencing_optional", "open_for_reading", "reason_of"]
 
 FAILURES = (RasterioError, CPLE_BaseError, OSError, ValueError, TypeError, MemoryError)
 """What rasterio raises when GDAL fails; some of GDAL's own errors come through as they are."""
@@ -66,6 +66,15 @@ class _Ear(logging.Handler):
             yield complaints
         finally:
             listeners.remove(complaints)
+
+
+def reason_of(error: BaseException, complaints: Complaints) -> str:
+    """Why GDAL failed, without a full stop: what it said, or the first of the errors that rasterio hides behind."""
+    if "previous exception" not in str(error):
+        return (complaints.last or str(error)).rstrip(".")
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).rstrip(".")
 
 
 _EAR = _Ear()

@@ -20,7 +20,7 @@ from geomedsr.grid import Box, Factor, Grid
 from geomedsr.image import ImageSpec, Voxels
 from geomedsr.io._coding import Coding
 from geomedsr.io._geotiff_directory import read_directory
-from geomedsr.io._geotiff_gdal import FAILURES, Complaints, gdal, georeferencing_optional, open_for_reading
+from geomedsr.io._geotiff_gdal import FAILURES, Complaints, gdal, georeferencing_optional, open_for_reading, reason_of
 from geomedsr.io._geotiff_options import creation_of
 from geomedsr.io._geotiff_passport import affine_of, grid_of
 from geomedsr.io._geotiff_plan import planned
@@ -198,7 +198,7 @@ class GeotiffSink:
         try:
             yield
         except FAILURES as error:
-            raise WriteFailedError(_sentence(self.target, complaints.last or str(error))) from error
+            raise WriteFailedError(_sentence(self.target, reason_of(error, complaints))) from error
         if complaints.errors:
             raise WriteFailedError(_sentence(self.target, complaints.last))
 

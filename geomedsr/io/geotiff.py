@@ -22,7 +22,7 @@ from geomedsr.grid import Box
 from geomedsr.image import ImageSpec, Sink, Source, Voxels
 from geomedsr.io._coding import Coding, scaling_of
 from geomedsr.io._geotiff_directory import read_directory
-from geomedsr.io._geotiff_gdal import FAILURES, Complaints, driver_of, gdal, open_for_reading
+from geomedsr.io._geotiff_gdal import FAILURES, Complaints, driver_of, gdal, open_for_reading, reason_of
 from geomedsr.io._geotiff_jp2 import check_jp2
 from geomedsr.io._geotiff_options import creation_of
 from geomedsr.io._geotiff_passport import Passport, passport_of
@@ -112,8 +112,14 @@ class _GeotiffSource:
         window = Window(box.start[1], box.start[0], box.shape[1], box.shape[0])
         with gdal() as complaints, self._failures(complaints):
             dataset = self._dataset or self._open()[0]
-            stored = dataset.read([band.index for band in self._passport.bands], window=window)
-            hidden = _hidden(dataset, self._passport, window)
+            try:
+                stored = dataset.read([band.index for band in self._passport.bands], window=window)
+                hidden = _hidden(dataset, self._passport, window)
+            except FAILURES as error:
+                where = f"voxels {box.start} to {box.stop}"
+                raise InputError(
+                    f"{self._path} cannot be read in its {where}: {reason_of(error, complaints)}."
+                ) from error
         voxels = np.empty(stored.shape, np.float32)
         for coding, band, out in zip(self._codings, stored, voxels, strict=True):
             out[:] = coding.physical(band)
@@ -139,7 +145,7 @@ class _GeotiffSource:
         except GridError as error:
             raise InputError(f"{self._path} has a geometry that cannot be: {error}") from error
         except FAILURES as error:
-            raise InputError(f"{self._path} cannot be read: {complaints.last or error}.") from error
+            raise InputError(f"{self._path} cannot be read: {reason_of(error, complaints)}.") from error
         if complaints.errors:
             raise InputError(f"{self._path} is damaged: {complaints.last}.")
 
@@ -185,6 +191,8 @@ def _check(path: Path) -> None:
             raise InputError(
                 f"{path} is a folder, not a raster file." if path.is_dir() else f"There is no file {path}."
             )
+        if not path.stat().st_size:
+            raise InputError(f"{path} is empty.")
         driver = driver_of(path)
         if driver == "VRT":
             for source in sources_of(path):
