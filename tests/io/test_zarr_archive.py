@@ -630,7 +630,8 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_abort_waits_for_the_writes_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sink = create_sink(tmp_path / "a.zarr", ImageSpec(Grid.plain((64, 64)), ("a",), np.dtype("float32"), chunks=(8, 8)))
+    spec = ImageSpec(Grid.plain((64, 64)), ("a",), np.dtype("float32"))
+    sink = create_sink(tmp_path / "a.zarr", spec, {"chunks": "8,8"})
     late, plain = [], LocalStore.set
 
     async def slow(self: LocalStore, key: str, value: Any) -> None:
