@@ -22,7 +22,7 @@ from geomedsr.run.channels import Selected, choose_channels, parse_bands
 from geomedsr.run.check import check_output, differences
 from geomedsr.run.description import describe, is_placeless, lines, orientation
 from geomedsr.run.inputs import expand
-from geomedsr.run.targets import Job, check_conversion, check_space, check_target, make_folder, plan_targets
+from geomedsr.run.targets import Inputs, Job, check_conversion, check_space, check_target, make_folder, plan_targets
 from geomedsr.run.values import look, value_warnings
 from geomedsr.task import Task
 
@@ -165,35 +165,35 @@ def test_an_output_that_is_neither_file_nor_folder(tmp_path: Path) -> None:
 def test_an_input_of_the_batch_is_no_output(tmp_path: Path) -> None:
     a, b = touch(tmp_path / "a.nii"), touch(tmp_path / "b.nii")
     with pytest.raises(OutputError, match="is the input"):
-        check_target(Job(a, b), [a, b], replace=True)
+        check_target(Job(a, b), Inputs([a, b]), replace=True)
 
 
 def test_the_archive_of_the_input_is_no_output(tmp_path: Path) -> None:
     path = array(tmp_path / "a.zarr")
     shutil.copytree(path, path / "b02")
     with pytest.raises(OutputError, match="is the input"):
-        check_target(Job(path / "b02", path), [], replace=True)
+        check_target(Job(path / "b02", path), Inputs([]), replace=True)
 
 
 def test_a_hard_link_to_the_input_is_no_output(tmp_path: Path) -> None:
     path = touch(tmp_path / "a.nii")
     (tmp_path / "b.nii").hardlink_to(path)
     with pytest.raises(OutputError, match="is the input"):
-        check_target(Job(path, tmp_path / "b.nii"), [], replace=True)
+        check_target(Job(path, tmp_path / "b.nii"), Inputs([]), replace=True)
 
 
 def test_half_a_pair_is_an_existing_output(tmp_path: Path) -> None:
     touch(tmp_path / "b.img")
     with pytest.raises(OutputError, match=r"b\.img exists already"):
-        check_target(Job(touch(tmp_path / "a.nii"), tmp_path / "b.hdr"), [], replace=False)
+        check_target(Job(touch(tmp_path / "a.nii"), tmp_path / "b.hdr"), Inputs([]), replace=False)
     with pytest.raises(OutputError, match="is the input"):
-        check_target(Job(touch(tmp_path / "c.hdr.gz"), tmp_path / "c.img.gz"), [], replace=True)
+        check_target(Job(touch(tmp_path / "c.hdr.gz"), tmp_path / "c.img.gz"), Inputs([]), replace=True)
 
 
 def test_a_folder_that_is_no_archive_is_not_replaced(tmp_path: Path) -> None:
     touch(tmp_path / "mine.zarr" / "thesis.tex")
     with pytest.raises(OutputError, match="not replaced"):
-        check_target(Job(touch(tmp_path / "a.nii"), tmp_path / "mine.zarr"), [], replace=True)
+        check_target(Job(touch(tmp_path / "a.nii"), tmp_path / "mine.zarr"), Inputs([]), replace=True)
 
 
 def test_a_folder_that_is_made_is_known(tmp_path: Path) -> None:

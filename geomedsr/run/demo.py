@@ -9,7 +9,7 @@ from pathlib import Path
 from geomedsr.errors import InputError
 from geomedsr.io import format_of
 from geomedsr.run.planning import Settings, plan
-from geomedsr.run.targets import Job, check_folder, check_target
+from geomedsr.run.targets import Inputs, Job, check_folder, check_target
 from geomedsr.run.upscaling import Listener, upscale
 
 __all__ = ["SAMPLES", "Sample", "run_demo", "sample_folder"]
@@ -54,7 +54,7 @@ def run_demo(out: Path, data: Path | None, listener: Listener) -> Iterator[Path]
     check_folder(out)
     for sample in SAMPLES:
         job = Job(folder / sample.file, out / sample.result)
-        check_target(job, [], replace=True)
+        check_target(job, Inputs([job.source]), replace=True)
         yield _upscaled(job, sample.model, listener)
         yield _drawn(job, sample.model, out / sample.picture)
 

@@ -15,6 +15,7 @@ from geomedsr.run.inputs import Found, archive_of
 
 __all__ = [
     "FORMATS",
+    "Inputs",
     "Job",
     "check_apart",
     "check_conversion",
@@ -114,13 +115,13 @@ def check_folder(folder: Path) -> None:
         raise OutputError(f"Nothing can be written into the folder {existing}: it is read-only.")
 
 
-def check_target(job: Job, sources: Sequence[Path], *, replace: bool) -> None:
+def check_target(job: Job, inputs: Inputs, *, replace: bool) -> None:
     """Whether a target may be written: it is no input, and it is free or may be replaced.
 
     Raises:
         OutputError: it may not.
     """
-    check_apart(job, sources)
+    check_apart(job, inputs)
     taken = next((path for path in _halves(job.target) if os.path.lexists(path)), None)
     if taken is not None and not replace:
         raise OutputError(f"{taken} exists already; pass --overwrite to replace it or --skip-existing to keep it.")
@@ -128,15 +129,15 @@ def check_target(job: Job, sources: Sequence[Path], *, replace: bool) -> None:
         raise OutputError(f"{job.target} is a folder that no image is in; it is not replaced.")
 
 
-def check_apart(job: Job, sources: Sequence[Path]) -> None:
+def check_apart(job: Job, inputs: Inputs) -> None:
     """Whether a target is none of the inputs.
 
     Raises:
         OutputError: it is one.
     """
-    for source in (job.source, *sources):
-        if _overlap(source, job.target):
-            raise OutputError(f"The output {job.target} is the input {source}; choose another output.")
+    source = Inputs([job.source]).touched_by(job.target) or inputs.touched_by(job.target)
+    if source is not None:
+        raise OutputError(f"The output {job.target} is the input {source}; choose another output.")
 
 
 def _halves(target: Path) -> list[Path]:
@@ -153,16 +154,40 @@ def _is_archive(folder: Path) -> bool:
     return any((folder / name).exists() for name in ("zarr.json", ".zgroup", ".zarray"))
 
 
-def _overlap(source: Path, target: Path) -> bool:
-    """Whether writing the target would touch the source: one file (also through links), or one archive."""
-    if os.path.exists(target) and os.path.samefile(source, target):
-        return True
-    inside, outside = source.resolve(), target.resolve()
-    if archive_of(target) is not None and outside.is_relative_to((archive_of(source) or source).resolve()):
-        return True
-    if _pair(inside) is not None and _pair(inside) == _pair(outside):
-        return True
-    return inside.is_relative_to(outside)
+class Inputs:
+    """All inputs of a run, to be asked of each output whether writing it would touch one of them.
+
+    They are looked up by what an output can have in common with them, so that thousands of files take no square.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._files: dict[tuple[int, int], Path] = {}
+        self._above: dict[Path, Path] = {}
+        self._archives: dict[Path, Path] = {}
+        self._pairs: dict[Path, Path] = {}
+        for path in paths:
+            inside = path.resolve()
+            if path.exists():
+                self._files[_identity(path)] = path
+            self._above.update(dict.fromkeys((inside, *inside.parents), path))
+            self._archives[(archive_of(path) or path).resolve()] = path
+            if (base := _pair(inside)) is not None:
+                self._pairs[base] = path
+
+    def touched_by(self, target: Path) -> Path | None:
+        """The input that a target is (also through links), lies in the archive of, is a half of, or holds; or None."""
+        if target.exists() and (same := self._files.get(_identity(target))) is not None:
+            return same
+        outside = target.resolve()
+        around = (outside, *outside.parents) if archive_of(target) is not None else ()
+        found = (self._archives.get(path) for path in around)
+        half = self._pairs.get(base) if (base := _pair(outside)) is not None else None
+        return next((path for path in found if path is not None), None) or half or self._above.get(outside)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _pair(path: Path) -> Path | None:

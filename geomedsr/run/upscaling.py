@@ -19,7 +19,7 @@ from geomedsr.run.description import is_placeless
 from geomedsr.run.fit import BASELINES
 from geomedsr.run.inputs import archive_of, expand
 from geomedsr.run.planning import Plan, Settings, asked, creation_options, plan, promised, upscaler_for
-from geomedsr.run.targets import Job, check_apart, check_target, is_file_target, make_folder, plan_targets
+from geomedsr.run.targets import Inputs, Job, check_apart, check_target, is_file_target, make_folder, plan_targets
 from geomedsr.run.values import value_warnings
 
 __all__ = ["Listener", "Report", "upscale", "upscale_all"]
@@ -215,9 +215,10 @@ def upscale_all(
         find_model(settings.model)
     for path, failure in broken.items():
         yield Report(path, out, "failed", settings.model, failure=failure)
+    taken = Inputs([job.source for job in jobs])
     plans: list[Plan] = []
     for job in jobs:
-        step = _prepare(job, [other.source for other in jobs], settings, keep_going)
+        step = _prepare(job, taken, settings, keep_going)
         if isinstance(step, Plan):
             plans.append(step)
         else:
@@ -229,13 +230,13 @@ def upscale_all(
             return
 
 
-def _prepare(job: Job, sources: Sequence[Path], settings: Settings, keep_going: bool) -> Plan | Report:
+def _prepare(job: Job, taken: Inputs, settings: Settings, keep_going: bool) -> Plan | Report:
     """The plan of a job, or the report that there is nothing to do or that it cannot be."""
     try:
-        check_apart(job, [])
+        check_apart(job, taken)
         if settings.skip_existing and job.target.exists():
             return Report(job.source, job.target, "skipped", settings.model)
-        check_target(job, sources, replace=settings.overwrite)
+        check_target(job, taken, replace=settings.overwrite)
         return plan(job, settings)
     except GeomedsrError as error:
         if not keep_going:
