@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -153,7 +154,11 @@ def build_network(recipe: Recipe, part: dict[str, Any] | None = None) -> Network
     chosen = recipe.network if part is None else type(recipe.network).model_validate(part)
 
     def make(**settings: Any) -> Network:  # noqa: ANN401 - JSON values
-        network: Network = registry.load("networks", chosen.name).build(recipe.task, **settings)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # said below, as an error
+            network: Network = registry.load("networks", chosen.name).build(recipe.task, **settings)
+        if any(parameter.numel() == 0 for parameter in network.parameters()):
+            raise ValueError("a setting of 0 leaves a layer without weights")
         return network
 
     with torch.random.fork_rng(devices=[]):

@@ -316,5 +316,5 @@ def built(kind: str, part: Part, make: Any) -> Any:  # noqa: ANN401 - any plugin
     """
     try:
         return make(**part.settings)
-    except (TypeError, ValueError, GeomedsrError) as error:
+    except (TypeError, ValueError, ArithmeticError, RuntimeError, GeomedsrError) as error:
         raise RecipeError(f"{kind} {part.name}: {error}.".replace("..", ".")) from error

@@ -17,7 +17,6 @@ __all__ = [
     "Coding",
     "fitting_nodata",
     "holds",
-    "loses_digits",
     "nodata_without_mask",
     "scaling_of",
     "spare_nodata",
@@ -156,23 +155,6 @@ def holds(dtype: np.dtype[Any], value: float) -> bool:
         return False
     low, high = _ends(dtype)
     return low <= int(value) <= high
-
-
-def loses_digits(spec: ImageSpec) -> bool:
-    """Whether some numbers of the spec's dtype have more digits than float32, in which all voxels are computed.
-
-    Whole numbers are exact up to 2**24 = 16777216, real ones to about 7 digits.
-
-    Example:
-        >>> from geomedsr.grid import Grid
-        >>> spec = ImageSpec(Grid.plain((4, 5)), ("a",), np.dtype(np.int32))
-        >>> loses_digits(spec), loses_digits(replace(spec, dtype=np.dtype(np.uint16)))
-        (True, False)
-    """
-    kept = int(np.finfo(np.float32).nmant) + 1
-    if spec.dtype.kind == "f":
-        return int(np.finfo(spec.dtype).nmant) + 1 > kept
-    return spec.dtype.kind in "iu" and max(map(abs, _ends(spec.dtype))) > 2**kept
 
 
 def fitting_nodata(nodata: float | None, dtype: np.dtype[Any]) -> float | None:

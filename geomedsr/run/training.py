@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geomedsr.errors import OutputError, RecipeError
+from geomedsr.errors import OutputError, RecipeError, WriteFailedError
 from geomedsr.grid import Box
 from geomedsr.image import Image, Source
 from geomedsr.run.beside import beside
@@ -45,17 +46,36 @@ def train_files(
 
     Raises:
         RecipeError: a pattern matches nothing, a file is in two parts of the split, or an image cannot be learnt from.
-        OutputError: `out` holds a model already, and this is no resumed run.
+        OutputError: `out` holds something already and this is no resumed run, or nothing can be written there.
+        WriteFailedError: the disk is full, or refuses.
     """
     from geomedsr.run.pack import packed
     from geomedsr.training.loop import train
 
-    if (out / "config.json").exists() and not resume:
-        raise OutputError(f"{out} holds a model already; choose another folder, or remove it.")
+    _check_out(out, resume)
+    opener = _open_image if cache is None else lambda path: packed(path, cache, _open_image)
+    subjects = open_subjects(recipe, data, opener)
+    try:
+        return train(recipe, subjects, out, resume=resume, device=device, quiet=quiet)
+    except OSError as error:
+        raise WriteFailedError(f"{out} could not be written: {error.strerror or error}.") from error
+
+
+def _check_out(out: Path, resume: bool) -> None:
+    """Whether a training may begin, or go on, in this folder."""
+    from geomedsr.training import checkpoint
+
     if not out.parent.is_dir():
         raise OutputError(f"The folder {out.parent} does not exist; make it first, or choose another output.")
-    opener = _open_image if cache is None else lambda path: packed(path, cache, _open_image)
-    return train(recipe, open_subjects(recipe, data, opener), out, resume=resume, device=device, quiet=quiet)
+    if resume:
+        if not checkpoint.exists(out):
+            raise OutputError(f"{out} holds no checkpoint to resume from; train without --resume.")
+    elif checkpoint.exists(out) and not (out / "config.json").exists():
+        raise OutputError(f"{out} holds a training that was stopped; pass --resume, or choose another folder.")
+    elif out.is_dir() and any(out.iterdir()):
+        raise OutputError(f"{out} is not empty; choose another folder, or remove it.")
+    if not os.access(out if out.is_dir() else out.parent, os.W_OK):
+        raise OutputError(f"Nothing can be written into the folder {out}: it is read-only.")
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from geomedsr.errors import GeomedsrError, RecipeError
+from geomedsr.errors import GeomedsrError, RecipeError, WriteFailedError
 from geomedsr.recipe import Recipe
 
-__all__ = ["Progress", "restore", "save"]
+__all__ = ["Progress", "exists", "restore", "save"]
 
 _FILE = "checkpoint.safetensors"
 
@@ -45,15 +45,30 @@ def save(folder: Path, progress: Progress, recipe: Recipe, parts: Mapping[str, M
     """Writes a checkpoint; the one before it stays until the new one is complete.
 
     `parts` are state dicts (network, average, optimizer, losses), nested as torch nests them.
+
+    Raises:
+        WriteFailedError: the disk is full, or refuses.
     """
     tensors: dict[str, Tensor] = {}
     shapes = {name: _flatten(name, state, tensors) for name, state in parts.items()}
     meta = {"progress": vars(progress), "recipe": recipe.to_json(), "parts": shapes}
     partial = folder / f"{_FILE}.partial"
-    save_file(tensors, partial, metadata={"geomedsr": json.dumps(meta)})
-    with open(partial, "rb") as handle:
-        os.fsync(handle.fileno())
-    os.replace(partial, folder / _FILE)
+    try:
+        save_file(tensors, partial, metadata={"geomedsr": json.dumps(meta)})
+        with open(partial, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(partial, folder / _FILE)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise WriteFailedError(
+            f"The checkpoint of step {progress.step} could not be written to {folder} ({error}); "
+            "the one before it is whole. Make room and pass --resume."
+        ) from error
+
+
+def exists(folder: Path) -> bool:
+    """Whether a training was stopped here and can be gone on with."""
+    return (folder / _FILE).exists()
 
 
 def restore(folder: Path, recipe: Recipe) -> tuple[Progress, dict[str, Any]] | None:

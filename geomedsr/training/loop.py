@@ -66,6 +66,7 @@ def train(
     with torch.random.fork_rng(devices=[]):
         state = State(recipe, team.device)
         _check_patch(recipe, state.network)
+        validation.check_sizes([*subjects.validate, *subjects.test], state.network)
         if resume:
             state.restore(folder)
         folder.mkdir(parents=True, exist_ok=True)

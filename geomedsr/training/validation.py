@@ -15,6 +15,7 @@ from geomedsr.degradations._degradation import Degradation
 from geomedsr.encoders import domain
 from geomedsr.encoders._features import Features
 from geomedsr.encoders.distance import perceptual_distance
+from geomedsr.errors import RecipeError
 from geomedsr.grid import Shape
 from geomedsr.image import Voxels
 from geomedsr.metrics import psnr, ssim
@@ -22,7 +23,10 @@ from geomedsr.networks._network import Network
 from geomedsr.networks.interpolate import upsample
 from geomedsr.recipe import Recipe
 
-__all__ = ["Pair", "Score", "encoder_of", "mean", "planes_of", "score"]
+__all__ = ["Pair", "Score", "check_sizes", "encoder_of", "mean", "planes_of", "score"]
+
+_SMALLEST = 11
+"""The window of SSIM."""
 
 _LARGEST = 1024
 """Planes larger than this are scored on their middle: it bounds memory and time."""
@@ -150,6 +154,19 @@ def planes_of(
             inside = subject.inside(start, stop, plane)
             counted = hr if inside is None else hr.masked_fill(~torch.from_numpy(inside), torch.nan)
             yield Pair(torch.nan_to_num(lr), counted)
+
+
+def check_sizes(subjects: Sequence[Subject], network: Network) -> None:
+    """Whether each image is large enough to be scored, before any time is spent on training.
+
+    Raises:
+        RecipeError: one is not; the message names it.
+    """
+    for subject in subjects:
+        start, stop, _ = _places(subject, network, 1)
+        if min(b - a for a, b in zip(start, stop, strict=True)) < _SMALLEST:
+            size = " x ".join(map(str, subject.shape))
+            raise RecipeError(f"{subject.name} has {size} voxels; an image to judge by has {_SMALLEST} on each axis.")
 
 
 def _places(subject: Subject, network: Network, count: int) -> tuple[Shape, Shape, list[Shape]]:

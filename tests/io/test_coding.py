@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from geomedsr.grid import Grid
 from geomedsr.image import ImageSpec, Scaling
-from geomedsr.io._coding import Coding, fitting_nodata, holds, loses_digits, nodata_without_mask, spare_nodata
+from geomedsr.io._coding import Coding, fitting_nodata, holds, nodata_without_mask, spare_nodata
 from tests.io.raster_support import make
 
 INTEGERS = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"]
@@ -123,9 +123,3 @@ def test_wide_types_reach_their_ends(dtype: str) -> None:
 def test_nan_without_nodata_stands_for_the_physical_zero() -> None:
     assert Coding(np.dtype("int16"), scaling=Scaling(2, -1024)).store(np.array([np.nan, 100.0])).tolist() == [512, 562]
     assert Coding(np.dtype("bool")).store(np.array([np.nan, 0.4, 0.6])).tolist() == [False, False, True]
-
-
-def test_wide_types_have_more_digits_than_float32() -> None:
-    dtypes = [*INTEGERS, "bool", "float16", "float32", "float64"]
-    lossy = [d for d in dtypes if loses_digits(ImageSpec(Grid.plain((4, 5)), ("a",), np.dtype(d)))]
-    assert lossy == ["uint32", "int32", "uint64", "int64", "float64"]

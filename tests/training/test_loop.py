@@ -160,3 +160,17 @@ def test_the_average_follows_the_weights() -> None:
     for step in range(1, 200):
         average.update(network, step)
     torch.testing.assert_close(average.network.get_parameter("head.weight"), start + 1.0, atol=1e-4, rtol=0)
+
+
+def test_an_image_too_small_to_judge_by_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    chosen = recipe()
+    small = Subjects(images(chosen).train, (), subjects(chosen, range(9, 10), (1, 10, 40)))
+    with pytest.raises(RecipeError, match=r"image 9 has 10 x 40 voxels; .* 11 on each axis"):
+        train(chosen, small, tmp_path / "m", quiet=True)
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_network_without_width_is_a_mistake_in_the_recipe(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="network edsr"):
+        train(recipe(network__width="0"), images(recipe()), tmp_path / "m", quiet=True)
+    assert not (tmp_path / "m").exists()
