@@ -54,6 +54,8 @@ def main() -> NoReturn:
     """The program."""
     _catch_signals()
     code = run_command(sys.argv[1:])
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # all is done and said; what libraries tidy up now is not to be torn
     if code:
         _hush()
     sys.exit(code)
