@@ -51,7 +51,8 @@ class _GuardedBloscCodec(zarr.codecs.BloscCodec):
     @cached_property
     def _blosc_codec(self) -> _GuardedBlosc:
         config = super()._blosc_codec.get_config()
-        return _GuardedBlosc(**{key: value for key, value in config.items() if key != "id"})
+        known = {key: value for key, value in config.items() if key != "id"}
+        return _GuardedBlosc(**known, typesize=self.typesize)  # numcodecs does not tell it
 
 
 _NAME = f"{_GuardedBloscCodec.__module__}.{_GuardedBloscCodec.__qualname__}"

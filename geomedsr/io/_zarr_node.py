@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from geomedsr.errors import InputError
+from geomedsr.io._zarr_place import Place
 
 __all__ = ["Node", "arrays_below", "read_node"]
 
@@ -63,13 +63,14 @@ def read_node(path: Path) -> Node | None:
     Raises:
         InputError: its metadata is broken.
     """
+    place = Place(path)
     try:
-        if (path / "zarr.json").is_file():
-            return _of_format_3(path, _json(path / "zarr.json"))
-        if (path / ".zarray").is_file():
-            return _of_format_2(path, _json(path / ".zarray"), _attributes_2(path))
-        if (path / ".zgroup").is_file():
-            return Node(path, 2, is_array=False, attributes=_attributes_2(path))
+        if (data := _json(place / "zarr.json")) is not None:
+            return _of_format_3(path, data)
+        if (data := _json(place / ".zarray")) is not None:
+            return _of_format_2(path, data, _json(place / ".zattrs") or {})
+        if _json(place / ".zgroup") is not None:
+            return Node(path, 2, is_array=False, attributes=_json(place / ".zattrs") or {})
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(f"The zarr metadata of {path} is broken ({type(error).__name__}: {error}).") from error
     except OSError as error:
@@ -87,20 +88,18 @@ def arrays_below(path: Path) -> Iterator[Node]:
     if node is not None and node.is_array:
         yield node
         return
-    for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
-        if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
-            yield from arrays_below(Path(entry.path))
+    for folder in Place(path).folders():
+        yield from arrays_below(folder.path)
 
 
-def _json(path: Path) -> dict[str, Any]:
-    data = json.loads(path.read_text(encoding="utf-8"))
+def _json(place: Place) -> dict[str, Any] | None:
+    text = place.read()
+    if text is None:
+        return None
+    data = json.loads(text.decode("utf-8"))
     if not isinstance(data, dict):
-        raise TypeError(f"{path.name} holds no object")
+        raise TypeError(f"{place.path.name} holds no object")
     return data
-
-
-def _attributes_2(path: Path) -> dict[str, Any]:
-    return _json(path / ".zattrs") if (path / ".zattrs").is_file() else {}
 
 
 def _of_format_3(path: Path, data: dict[str, Any]) -> Node:

@@ -10,10 +10,8 @@ of unsigned, the lowest of signed numbers), and valid voxels of that value move 
 from __future__ import annotations
 
 import lzma
-import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -22,19 +20,20 @@ import numpy as np
 import zarr
 
 from geomedsr.errors import InputError, OutputError
-from geomedsr.grid import Box, Shape
+from geomedsr.grid import Box
 from geomedsr.image import ImageSpec, Voxels
-from geomedsr.io._coding import PLAIN, Coding, nodata_without_mask, scaling_of, with_one_scaling
-from geomedsr.io._staging import Staging, write_errors
-from geomedsr.io._zarr_codecs import compressor, guarded
-from geomedsr.io._zarr_layout import NOTE, Layout, fill_attribute, layout_of, looks_like_image, note, number
+from geomedsr.io._coding import Coding, scaling_of
+from geomedsr.io._staging import Staging
+from geomedsr.io._zarr_codecs import guarded
+from geomedsr.io._zarr_layout import layout_of, looks_like_image, number
 from geomedsr.io._zarr_node import Node, arrays_below, read_node
+from geomedsr.io._zarr_output import KEY, Remembered, ZarrOutput, stored_spec, target_spec
 from geomedsr.io._zarr_storage import Storage
 from geomedsr.io._zarr_store import EndableStore
 
 __all__ = [
     "SUFFIXES",
-    "Remembered",
+    "ZarrOutput",
     "ZarrSink",
     "ZarrSource",
     "check_options",
@@ -46,23 +45,7 @@ __all__ = [
 
 SUFFIXES: tuple[str, ...] = (".zarr",)
 
-_KEY = "zarr_archive"
-_AXIS_NAMES = {2: ("y", "x"), 3: ("x", "y", "z")}
-_OF_THE_OLD_NUMBERS = {"valid_min", "valid_max", "valid_range", "dtype"}
-_WRITTEN_ANEW = {"scale_factor", "add_offset", "_FillValue", "missing_value", "nodata", "_ARRAY_DIMENSIONS", "axes"}
-_OF_THE_OLD_GRID = {"GeoTransform", "multiscales", "transform"}
 _UNREADABLE = (OSError, ValueError, RuntimeError, TypeError, KeyError, EOFError, zlib.error, lzma.LZMAError)
-
-
-@dataclass(frozen=True)
-class Remembered:
-    """What a source's array was, for the sink that writes its like."""
-
-    layout: Layout
-    storage: Storage
-    dtype: np.dtype[Any]
-    fill_value: float | None
-    attributes: Mapping[str, Any]
 
 
 def members(path: Path) -> Iterator[Path]:
@@ -119,7 +102,7 @@ class ZarrSource:
             node.dtype,
             self._layout.nodata,
             (node.shards or node.chunks)[-ndim:],
-            {_KEY: Remembered(self._layout, storage, node.dtype, number(node.fill_value), node.attributes)},
+            {KEY: Remembered(self._layout, storage, node.dtype, number(node.fill_value), node.attributes)},
             scaling_of([self._layout.scaling] * len(self._layout.channels)),
             has_holes=node.dtype.kind == "f" or self._layout.nodata is not None,
         )
@@ -173,18 +156,6 @@ class ZarrSource:
         return {**vars(self), "_array": None}
 
 
-def target_spec(path: Path, spec: ImageSpec) -> ImageSpec:
-    """What will be read back from an array of this image; of channels that are scaled differently, float32.
-
-    Raises:
-        OutputError: zarr has no place for such voxels.
-    """
-    if spec.dtype.kind not in "biuf" or spec.dtype.itemsize > 8:
-        raise OutputError(f"{path.name} would hold whole or real numbers of up to 64 bits, not {spec.dtype}.")
-    spec = with_one_scaling(spec)
-    return replace(spec, nodata=nodata_without_mask(spec))
-
-
 def create_sink(path: Path, spec: ImageSpec, options: Mapping[str, str] | None = None) -> ZarrSink:
     """A new array at a path; `options` are `chunks`, `shards`, `compressor` and `zarr_format`.
 
@@ -194,9 +165,8 @@ def create_sink(path: Path, spec: ImageSpec, options: Mapping[str, str] | None =
     """
     if path.is_dir() and any(path.iterdir()) and read_node(path) is None:
         raise OutputError(f"{path} is a folder and no zarr store; it is not replaced. Choose another output.")
-    spec = target_spec(path, spec)
-    before, storage = _stored(spec, options or {})
-    return ZarrSink(path, replace(spec, chunks=storage.block), storage, before)
+    check_options(path, spec, options or {})
+    return ZarrSink(path, spec, options or {})
 
 
 def check_options(path: Path, spec: ImageSpec, options: Mapping[str, str]) -> None:
@@ -205,34 +175,26 @@ def check_options(path: Path, spec: ImageSpec, options: Mapping[str, str]) -> No
     Raises:
         GeomedsrError: an unknown option, or a value that cannot be.
     """
-    _stored(target_spec(path, spec), options)
-
-
-def _stored(spec: ImageSpec, options: Mapping[str, str]) -> tuple[Remembered | None, Storage]:
-    """What is remembered of the source, if the output has its axes, and how the output is stored."""
-    before = spec.extra.get(_KEY)
-    before = before if isinstance(before, Remembered) and before.layout.grid.ndim == spec.grid.ndim else None
-    storage = (before.storage if before else Storage()).with_options(options)
-    return before, storage.fitted(spec.grid.shape, spec.dtype.itemsize)
+    stored_spec(path, spec, options)
 
 
 class ZarrSink:
-    """A new array, written in boxes into a folder beside the target that takes its place at the end."""
+    """A new store, written in boxes into a folder beside the target that takes its place at the end."""
 
-    def __init__(self, path: Path, spec: ImageSpec, storage: Storage, before: Remembered | None) -> None:
-        self.spec = spec
-        self._coding = Coding(spec.dtype, spec.nodata, spec.scaling[0] if spec.scaling else PLAIN)
-        self._lead = _lead(spec, before)
-        self._path = path
+    def __init__(self, path: Path, spec: ImageSpec, options: Mapping[str, str]) -> None:
         self._written = 0
         self._staging = Staging(path, as_folder=True)
         self._store = EndableStore(self._staging.path)
         try:
-            with write_errors(path):
-                self._array = _created(self._store, spec, storage, self._lead, before)
+            self._output = ZarrOutput.create(self._staging.path, spec, options, store=self._store, name=path)
         except BaseException:
             self.abort()
             raise
+
+    @property
+    def spec(self) -> ImageSpec:
+        """What is written; its chunks are the objects of the store."""
+        return self._output.spec
 
     def write(self, box: Box, voxels: Voxels) -> None:
         """Takes the physical voxels of a box.
@@ -241,99 +203,20 @@ class ZarrSink:
             GridError: the box is not inside.
             WriteFailedError: the disk is full.
         """
-        box.check_inside(self.spec.grid.shape)
-        stored = self._coding.store(voxels)
-        index = (*(slice(None),) * len(self._lead), *box.slices)
-        with write_errors(self._path):
-            self._array[index] = stored.reshape(*self._lead, *box.shape)
+        self._output.write(box, voxels)
         self._written += box.size
 
     def commit(self, verify: Callable[[Path], None] | None = None) -> None:
-        """The array appears at the target, complete and seen by `verify`, instead of what was there.
+        """The store appears at the target, complete and seen by `verify`, instead of what was there.
 
         Raises:
             WriteFailedError: voxels are missing, or the disk is full.
         """
         self._staging.check_complete(self._written, self.spec.grid.shape)
+        self._output.finish()
         self._staging.publish(verify=verify)
 
     def abort(self) -> None:
         """Nothing appears."""
         self._store.end()
         self._staging.discard()
-
-
-def _lead(spec: ImageSpec, before: Remembered | None) -> Shape:
-    """The channel axes of the output: those of the source while it has all its channels, else one, or none for one."""
-    if before is not None and math.prod(before.layout.lead) == len(spec.channels):
-        return before.layout.lead
-    return (len(spec.channels),) if len(spec.channels) > 1 else ()
-
-
-def _created(
-    store: EndableStore, spec: ImageSpec, storage: Storage, lead: Shape, before: Remembered | None
-) -> zarr.Array[Any]:
-    assert storage.chunks is not None, "fitted() comes first"
-    names = before.layout.names if before is not None and lead == before.layout.lead else None
-    if names is None:
-        names = (
-            *(f"channel_{i}" if len(lead) > 1 else "channel" for i in range(len(lead))),
-            *_AXIS_NAMES[spec.grid.ndim],
-        )
-    ones = (1,) * len(lead)
-    encoding = {"name": "v2" if storage.zarr_format == 2 else "default", "separator": storage.separator or "/"}
-    fill = _fill_value(spec, storage, before)
-    return zarr.create_array(
-        store,
-        shape=(*lead, *spec.grid.shape),
-        dtype=spec.dtype,
-        chunks=(*ones, *storage.chunks),
-        shards=(*ones, *storage.shards) if storage.shards is not None else None,
-        compressors=compressor(storage.compressor, storage.zarr_format),
-        filters=None,
-        fill_value=fill,
-        config={"write_empty_chunks": fill is None},  # a chunk left out would read as anything
-        zarr_format=storage.zarr_format,  # type: ignore[arg-type]
-        chunk_key_encoding=encoding,  # type: ignore[arg-type]
-        dimension_names=names if storage.zarr_format == 3 else None,
-        attributes=_attributes(spec, storage, names, before),
-    )
-
-
-def _attributes(spec: ImageSpec, storage: Storage, names: tuple[str, ...], before: Remembered | None) -> dict[str, Any]:
-    """The source's attributes that are still true, what xarray looks for, and the note of our own."""
-    attributes = _still_true(spec, before) if before is not None else {}
-    if storage.zarr_format == 2:
-        attributes["_ARRAY_DIMENSIONS"] = list(names)
-    elif spec.nodata is not None:
-        attributes["_FillValue"] = fill_attribute(spec.nodata, spec.dtype)
-    if spec.scaling:
-        attributes["scale_factor"], attributes["add_offset"] = spec.scaling[0].slope, spec.scaling[0].intercept
-    return {**attributes, NOTE: note(spec)}
-
-
-def _still_true(spec: ImageSpec, before: Remembered) -> dict[str, Any]:
-    stale = _WRITTEN_ANEW
-    if before.dtype != spec.dtype:
-        stale = stale | _OF_THE_OLD_NUMBERS
-    has_moved = before.layout.grid != spec.grid
-    if has_moved:
-        stale = stale | _OF_THE_OLD_GRID
-    return {
-        key: value
-        for key, value in before.attributes.items()
-        if key not in stale and not (has_moved and key.startswith("spatial:"))
-    }
-
-
-def _fill_value(spec: ImageSpec, storage: Storage, before: Remembered | None) -> Any:  # noqa: ANN401 - of any dtype
-    """What a chunk reads as that was never written: invalid where the numbers can say so.
-
-    In format 2, with names of axes, every fill value means "invalid" to xarray and GDAL: there is none without nodata.
-    """
-    value = spec.nodata
-    if value is None and storage.zarr_format == 2:
-        return None
-    if value is None and before is not None and before.dtype == spec.dtype:
-        value = before.fill_value
-    return Coding(spec.dtype).store(np.array([np.nan if value is None else value]))[0]

@@ -622,7 +622,7 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def full(*_arguments: Any) -> None:
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(type(sink._array), "__setitem__", full)
+    monkeypatch.setattr(type(sink._output._array), "__setitem__", full)
     with pytest.raises(WriteFailedError, match="The disk is full"):
         sink.write(Box.whole((8, 8)), ramp(1, 8, 8))
     sink.abort()
