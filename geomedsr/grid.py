@@ -196,6 +196,22 @@ class Grid:
         return cls.of(shape, centred(np.asarray(affine, dtype=np.float64), -1), crs, units)
 
     @classmethod
+    def from_steps(
+        cls, shape: Sequence[int], rows: Sequence[int], steps: Sequence[float], first: Sequence[float], units: str = ""
+    ) -> Grid:
+        """A grid whose axis i runs along the world's axis `rows[i]`, voxel centres `steps[i]` apart from `first[i]` on.
+
+        Example:
+            >>> Grid.from_steps((4, 6), (1, 0), (2.0, 1.0), (10.0, 0.0)).affine
+            ((0.0, 1.0, -0.5), (2.0, 0.0, 9.0), (0.0, 0.0, 1.0))
+        """
+        affine = np.zeros((len(shape) + 1, len(shape) + 1))
+        affine[-1, -1] = 1.0
+        for axis, row in enumerate(rows):
+            affine[row, axis], affine[row, -1] = steps[axis], first[axis]
+        return cls.from_centres(shape, affine, units=units)
+
+    @classmethod
     def plain(cls, shape: Sequence[int]) -> Grid:
         """A grid without a place in the world: unit spacing, origin 0."""
         return cls.of(shape, np.eye(len(shape) + 1))
@@ -235,6 +251,45 @@ class Grid:
         """The affine that maps voxel centres instead of edges, as NIfTI and NGFF write it."""
         return centred(self.matrix, +1)
 
+    def steps(self, rows: Sequence[int]) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """What `from_steps` would take: the distances of the centres, and the first; None where no axis order fits.
+
+        Example:
+            >>> Grid.plain((4, 4)).upscaled((2, 2)).steps((0, 1))
+            ((0.5, 0.5), (0.25, 0.25))
+        """
+        affine = self.centre_affine()
+        steps = tuple(float(affine[row, axis]) for axis, row in enumerate(rows))
+        first = tuple(float(affine[row, -1]) for row in rows)
+        rest = affine[:-1, :-1].copy()
+        rest[list(rows), range(self.ndim)] = 0
+        is_along = bool(np.abs(rest).max() <= 1e-9 * min(self.spacing))
+        return (steps, first) if is_along else None
+
+    def steps_within(self, base: Grid) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """The distances of the centres along the grid's own axes, and the first, counted from the first of `base`.
+
+        `base` has the same axes, in the same order; its first voxel centre is the origin.
+
+        Example:
+            >>> Grid.plain((8, 8)).upscaled((2, 2)).steps_within(Grid.plain((8, 8)))
+            ((0.5, 0.5), (-0.25, -0.25))
+        """
+        inside = centred(np.asarray(np.linalg.solve(base.matrix, self.matrix), np.float64), +1)
+        first = (inside[:-1, -1] - 0.5) * np.array(base.spacing)
+        return self.spacing, tuple(float(value) for value in first)
+
+    def within(self, base: Grid, outer: Grid) -> Grid:
+        """The place of this grid when `base` lies where `outer` does: what `base` knows of its levels, in the world.
+
+        Example:
+            >>> level, outer = Grid.plain((4, 4)).upscaled((2, 2)), Grid.plain((4, 4)).upscaled((4, 4))
+            >>> level.within(Grid.plain((4, 4)), outer).spacing
+            (0.125, 0.125)
+        """
+        affine = outer.matrix @ np.linalg.solve(base.matrix, self.matrix)
+        return Grid.of(self.shape, affine, outer.crs, outer.units)
+
     def world(self, index: Sequence[float]) -> NDArray[np.float64]:
         """The world coordinates of a point in edge-based voxel coordinates."""
         return np.asarray(self.matrix[:-1, :-1] @ np.asarray(index, dtype=np.float64) + self.matrix[:-1, -1])
@@ -269,6 +324,17 @@ class Grid:
         shape = tuple(n // f for n, f in zip(self.shape, factor, strict=True))
         return Grid.of(shape, self.matrix * np.array([*factor, 1.0]), self.crs, self.units)
 
+    def binned(self, factor: Factor) -> Grid:
+        """The same place in voxels `factor` times larger, the last of which may reach beyond it.
+
+        Example:
+            >>> Grid.plain((5, 4)).binned((2, 2)).shape
+            (3, 2)
+        """
+        factor = as_factor(factor, self.ndim)
+        shape = tuple(-(-n // f) for n, f in zip(self.shape, factor, strict=True))
+        return Grid.of(shape, self.matrix * np.array([*factor, 1.0]), self.crs, self.units)
+
     def ratio_to(self, coarse: Grid) -> Factor:
         """How many times finer this grid is than `coarse`, by their shapes.
 
@@ -278,6 +344,12 @@ class Grid:
         if self.ndim != coarse.ndim or any(n % c for n, c in zip(self.shape, coarse.shape, strict=True)):
             raise GridError(f"{self.shape} is not a whole multiple of {coarse.shape}.")
         return tuple(n // c for n, c in zip(self.shape, coarse.shape, strict=True))
+
+    def centres(self, axis: int) -> NDArray[np.float64]:
+        """The world coordinates of the voxel centres along an axis, for a grid whose axes run along the world's."""
+        affine = self.centre_affine()
+        row = int(np.abs(affine[:-1, axis]).argmax())
+        return np.asarray(affine[row, -1] + affine[row, axis] * np.arange(self.shape[axis]))
 
     def same_place(self, other: Grid, tolerance: float = 1e-3) -> bool:
         """Whether both cover the same extent: corners within `tolerance` voxels of the finer one, and one CRS."""

@@ -6,8 +6,11 @@ voxels out of whatever lies behind it in memory. Here the header is held against
 
 from __future__ import annotations
 
+import lzma
+import math
 import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -15,12 +18,24 @@ from typing import Any
 
 import numcodecs
 import numcodecs.compat
+import numpy as np
 import zarr
 import zarr.abc.codec
 import zarr.codecs
 import zarr.registry
+from numpy.typing import NDArray
 
-__all__ = ["compressor", "guarded"]
+from geomedsr.errors import InputError
+from geomedsr.io._zarr_node import Node
+from geomedsr.io._zarr_place import Place
+
+__all__ = ["UNREADABLE", "compressor", "guarded", "opened", "small_array"]
+
+_MOST_BYTES = 64 << 20
+"""Of an array that is read at once: coordinates, headers."""
+
+UNREADABLE = (OSError, ValueError, RuntimeError, TypeError, KeyError, EOFError, zlib.error, lzma.LZMAError)
+"""What reading a broken array may raise."""
 
 _HEADER = struct.Struct("<4B3I")
 _COPIED = 0x2
@@ -66,6 +81,28 @@ def guarded() -> Iterator[None]:
     with warnings.catch_warnings(), zarr.config.set({"codecs.blosc": _NAME}):
         warnings.simplefilter("ignore")  # about codecs that no specification has yet
         yield
+
+
+def opened(node: Node) -> zarr.Array[Any]:
+    """The array of a node for reading."""
+    place = Place(node.path)
+    store = place.remote_store(read_only=True) if place.is_remote else str(node.path)
+    with guarded():
+        return zarr.open_array(store, mode="r", zarr_format=node.zarr_format)  # type: ignore[arg-type]
+
+
+def small_array(node: Node) -> NDArray[Any]:
+    """All voxels of an array that is small: coordinates, or a header.
+
+    Raises:
+        InputError: it is not small, or broken.
+    """
+    if node.refusal is not None or node.dtype is None or math.prod(node.shape) * node.dtype.itemsize > _MOST_BYTES:
+        raise InputError(f"{node.path} cannot be read: {node.refusal or f'it has the shape {node.shape}'}.")
+    try:
+        return np.asarray(opened(node)[...])
+    except UNREADABLE as error:
+        raise InputError(f"{node.path} is broken: {error or type(error).__name__}.") from error
 
 
 def compressor(name: str, zarr_format: int) -> numcodecs.abc.Codec | zarr.abc.codec.BytesBytesCodec | None:

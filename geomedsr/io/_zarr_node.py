@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 from geomedsr.errors import InputError
 from geomedsr.io._zarr_place import Place
 
-__all__ = ["Node", "arrays_below", "read_node"]
+__all__ = ["Node", "checked_name", "consolidated_names", "read_node"]
 
 _COMPRESSORS = {"blosc", "bz2", "gzip", "lz4", "lzma", "zlib", "zstd"}
 _FILTERS = {"astype", "bitround", "delta", "fixedscaleoffset", "packbits", "quantize", "shuffle"}
@@ -78,18 +78,39 @@ def read_node(path: Path) -> Node | None:
     return None
 
 
-def arrays_below(path: Path) -> Iterator[Node]:
-    """The arrays at and below a folder, by name; hidden folders and links are left alone.
+def consolidated_names(path: Path) -> list[str]:
+    """The names directly below a group by its consolidated metadata; what they say beyond the names is not believed.
 
     Raises:
-        InputError: some metadata is broken.
+        InputError: it has none, or they are broken.
     """
-    node = read_node(path)
-    if node is not None and node.is_array:
-        yield node
-        return
-    for folder in Place(path).folders():
-        yield from arrays_below(folder.path)
+    place = Place(path)
+    try:
+        data = _json(place / "zarr.json")
+        told = (data or {}).get("consolidated_metadata") if data is not None else _json(place / ".zmetadata")
+        keys = [] if told is None else list(told["metadata"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"The consolidated metadata of {place} are broken ({error}).") from error
+    if told is None:
+        raise InputError(
+            f"{place} cannot be asked for what is in it, and has no consolidated metadata; name the array."
+        )
+    return sorted({key.split("/")[0] for key in keys if not key.startswith(".")})
+
+
+def checked_name(path: Path, name: object) -> str:
+    """A name that metadata gives for something below `path`.
+
+    Raises:
+        InputError: it leads out of the store.
+    """
+    text = str(name)
+    parts = text.split("/")
+    if not isinstance(name, str) or "\\" in text or ":" in parts[0] or any(part in ("", ".", "..") for part in parts):
+        raise InputError(f"The metadata of {path} names '{text:.80}', which leads out of it; it is not followed.")
+    if any((path / "/".join(parts[:count])).is_symlink() for count in range(1, len(parts) + 1)):
+        raise InputError(f"The metadata of {path} names '{text:.80}', which is a link; it is not followed.")
+    return text
 
 
 def _json(place: Place) -> dict[str, Any] | None:

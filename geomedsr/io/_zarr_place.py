@@ -113,6 +113,19 @@ class Place:
             names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
         yield from (self / name for name in sorted(names) if not name.startswith("."))
 
+    def names_below(self) -> Iterator[str]:
+        """The last name of each object at any depth below, links left out.
+
+        Raises:
+            OSError: it cannot be listed.
+        """
+        if self.is_remote:
+            system, key = self._system()
+            yield from (str(path).rpartition("/")[2] for path in system.find(key))
+            return
+        for _, _, names in os.walk(self.path):
+            yield from names
+
     def _remote_folders(self) -> list[str]:
         system, key = self._system()
         entries = system.ls(key, detail=True)

@@ -9,27 +9,30 @@ of unsigned, the lowest of signed numbers), and valid voxels of that value move 
 
 from __future__ import annotations
 
-import lzma
-import zlib
 from collections.abc import Callable, Iterator, Mapping
-from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 
 from geomedsr.errors import InputError, OutputError
 from geomedsr.grid import Box
 from geomedsr.image import ImageSpec, Voxels
 from geomedsr.io._coding import Coding, scaling_of
 from geomedsr.io._staging import Staging
-from geomedsr.io._zarr_codecs import guarded
-from geomedsr.io._zarr_layout import layout_of, looks_like_image, number
-from geomedsr.io._zarr_node import Node, arrays_below, read_node
-from geomedsr.io._zarr_output import KEY, Remembered, ZarrOutput, stored_spec, target_spec
+from geomedsr.io._zarr_codecs import UNREADABLE, opened
+from geomedsr.io._zarr_design import KEY, Remembered, design, target_spec
+from geomedsr.io._zarr_image import ZarrImage, image_at, levels_of, members_of
+from geomedsr.io._zarr_nifti import KEY as NIFTI
+from geomedsr.io._zarr_node import Node, read_node
+from geomedsr.io._zarr_objects import count_missing, missing_within
+from geomedsr.io._zarr_output import ZarrOutput
+from geomedsr.io._zarr_place import Place
 from geomedsr.io._zarr_storage import Storage
 from geomedsr.io._zarr_store import EndableStore
+
+if TYPE_CHECKING:
+    import zarr
 
 __all__ = [
     "SUFFIXES",
@@ -38,6 +41,7 @@ __all__ = [
     "ZarrSource",
     "check_options",
     "create_sink",
+    "levels",
     "members",
     "open_source",
     "target_spec",
@@ -45,20 +49,23 @@ __all__ = [
 
 SUFFIXES: tuple[str, ...] = (".zarr",)
 
-_UNREADABLE = (OSError, ValueError, RuntimeError, TypeError, KeyError, EOFError, zlib.error, lzma.LZMAError)
-
 
 def members(path: Path) -> Iterator[Path]:
-    """The array at a path, or the arrays below it that look like images.
+    """The array at a path, or the images below a group there; of several resolutions of one image the finest.
 
     Raises:
         InputError: there is no zarr store, or its metadata is broken.
     """
-    node = _node(path)
-    if node.is_array:
-        yield path
-    else:
-        yield from (array.path for array in arrays_below(path) if looks_like_image(array))
+    return members_of(path)
+
+
+def levels(path: Path) -> tuple[Path, ...]:
+    """The resolutions of the image at a path, each a path of its own, finest first.
+
+    Raises:
+        InputError: there is no zarr store, or its metadata is broken.
+    """
+    return levels_of(path)
 
 
 def open_source(path: Path) -> ZarrSource:
@@ -67,47 +74,21 @@ def open_source(path: Path) -> ZarrSource:
     Raises:
         InputError: there is none, there are several, or it is no image.
     """
-    node = _node(path)
-    if node.is_array:
-        return ZarrSource(node)
-    found = list(members(path))
-    if len(found) != 1:
-        names = ", ".join(str(array) for array in found[:8])
-        raise InputError(f"{path} holds {len(found)} images{f'; name one of {names}' if found else ''}.")
-    return ZarrSource(_node(found[0]))
-
-
-def _node(path: Path) -> Node:
-    if not path.exists():
-        raise InputError(f"There is no {path}.")
-    node = read_node(path)
-    if node is None:
-        raise InputError(f"{path} is no zarr store: it has no zarr.json, .zarray or .zgroup.")
-    return node
+    return ZarrSource(image_at(path))
 
 
 class ZarrSource:
-    """An array of a zarr store, read in boxes."""
+    """An image of a zarr store, read in boxes."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, image: ZarrImage) -> None:
+        node, layout = image.array, image.layout
         if node.refusal is not None or node.dtype is None:
             raise InputError(f"{node.path} cannot be read: {node.refusal}.")
-        self._node, self._path = node, node.path
-        self._layout = layout_of(node)
-        ndim = self._layout.grid.ndim
-        storage = Storage.of(node, ndim)
-        self._spec = ImageSpec(
-            self._layout.grid,
-            self._layout.channels,
-            node.dtype,
-            self._layout.nodata,
-            (node.shards or node.chunks)[-ndim:],
-            {KEY: Remembered(self._layout, storage, node.dtype, number(node.fill_value), node.attributes)},
-            scaling_of([self._layout.scaling] * len(self._layout.channels)),
-            has_holes=node.dtype.kind == "f" or self._layout.nodata is not None,
-        )
-        self._coding = Coding(node.dtype, self._layout.nodata, self._layout.scaling)
-        self._array: zarr.Array[Any] | None = None
+        self._image, self._layout = image, layout
+        self._missing = _missing(image)
+        self._coding = Coding(node.dtype, layout.nodata, layout.scaling)
+        self._spec = _spec_of(image, self._missing)
+        self._arrays: list[zarr.Array[Any]] | None = None
 
     @property
     def spec(self) -> ImageSpec:
@@ -122,38 +103,76 @@ class ZarrSource:
             InputError: the data is broken.
         """
         box.check_inside(self._spec.grid.shape)
-        lead = self._layout.lead
+        region = self._region(box)
         try:
-            self._check_shards(box)
-            raw = np.asarray(self._opened()[(*(slice(None),) * len(lead), *box.slices)])
-        except _UNREADABLE as error:
+            arrays = self._opened()
+            raw = [self._read(node, array, region) for node, array in zip(self._image.arrays, arrays, strict=True)]
+        except UNREADABLE as error:
             reason = str(error) or type(error).__name__
-            raise InputError(f"{self._path} is broken in {box.start} to {box.stop}: {reason}.") from error
-        return self._coding.physical(raw.reshape(self._spec.shape[0], *box.shape))
+            raise InputError(f"{self._image.path} is broken in {box.start} to {box.stop}: {reason}.") from error
+        return np.concatenate(raw) if len(raw) > 1 else raw[0]
 
     def close(self) -> None:
-        """Lets go of the array; reading again opens it again."""
-        self._array = None
+        """Lets go of the arrays; reading again opens them again."""
+        self._arrays = None
 
-    def _check_shards(self, box: Box) -> None:
-        """Refuses an empty shard, which zarr takes for one that was never written: a crash leaves such files."""
-        if self._node.shards is None:
-            return
-        region = Box((0,) * len(self._layout.lead) + box.start, self._layout.lead + box.stop)
-        sides = zip(region.start, region.stop, self._node.shards, strict=True)
-        for index in product(*(range(start // side, -(-stop // side)) for start, stop, side in sides)):
-            path = self._node.object_path(index)
-            if path.exists() and path.stat().st_size == 0:
-                raise OSError(f"{path.relative_to(self._path)} is empty")
+    def _region(self, box: Box) -> Box:
+        """A box as a region of the arrays, channel axes and all, in the order in which they are stored."""
+        layout = self._layout
+        return Box(
+            (0,) * len(layout.lead) + layout.stored(box.start),
+            layout.lead + layout.stored(box.stop),
+        )
 
-    def _opened(self) -> zarr.Array[Any]:
-        if self._array is None:
-            with guarded():
-                self._array = zarr.open_array(str(self._path), mode="r", zarr_format=self._node.zarr_format)  # type: ignore[arg-type]
-        return self._array
+    def _read(self, node: Node, array: zarr.Array[Any], region: Box) -> Voxels:
+        """A region of an array as voxels (C, *S): physical, NaN where invalid or never written."""
+        missing = list(missing_within(node, region)) if self._missing or node.shards is not None else []
+        voxels = self._coding.physical(np.asarray(array[region.slices]))
+        for box in missing:
+            voxels[box.relative_to(region.start).slices] = np.nan
+        lead = len(self._layout.lead)
+        turned = voxels.transpose(*range(lead), *(lead + axis for axis in self._layout.axes))
+        return np.ascontiguousarray(turned).reshape(-1, *turned.shape[lead:])
+
+    def _opened(self) -> list[zarr.Array[Any]]:
+        if self._arrays is None:
+            self._arrays = [opened(node) for node in self._image.arrays]
+        return self._arrays
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_array": None}
+        return {**vars(self), "_arrays": None}
+
+
+def _missing(image: ZarrImage) -> int | None:
+    """How many objects of an image were never written; None where nobody can tell before they are read."""
+    try:
+        counts = [count_missing(node) for node in image.arrays]
+    except OSError as error:
+        raise InputError(f"{Place(image.path)} cannot be read: {error.strerror or error}.") from error
+    return None if None in counts else sum(count or 0 for count in counts)
+
+
+def _spec_of(image: ZarrImage, missing: int | None) -> ImageSpec:
+    node, layout = image.array, image.layout
+    assert node.dtype is not None, "an image has a dtype"
+    ndim = layout.grid.ndim
+    extra: dict[str, object] = {KEY: Remembered(image, Storage.of(node, ndim, layout.taken))}
+    if image.header is not None:
+        extra[NIFTI] = image.header
+    if missing:
+        extra["notes"] = (
+            f"{missing} of the objects of {Place(image.path)} were never written; their voxels are taken as invalid.",
+        )
+    return ImageSpec(
+        layout.grid,
+        layout.channels,
+        node.dtype,
+        layout.nodata,
+        layout.taken((node.shards or node.chunks)[-ndim:]),
+        extra,
+        scaling_of([layout.scaling] * len(layout.channels)),
+        has_holes=node.dtype.kind == "f" or layout.nodata is not None or missing != 0,
+    )
 
 
 def create_sink(path: Path, spec: ImageSpec, options: Mapping[str, str] | None = None) -> ZarrSink:
@@ -175,7 +194,7 @@ def check_options(path: Path, spec: ImageSpec, options: Mapping[str, str]) -> No
     Raises:
         GeomedsrError: an unknown option, or a value that cannot be.
     """
-    stored_spec(path, spec, options)
+    design(path, spec, options)
 
 
 class ZarrSink:
