@@ -11,7 +11,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from geomedsr.io._zarr_layout import NOTE, Layout, number
 from geomedsr.io._zarr_node import Node, read_node
 from geomedsr.io._zarr_objects import object_boxes
 from geomedsr.io._zarr_place import Place
-from geomedsr.io._zarr_pyramid import build_pyramid
+from geomedsr.io._zarr_pyramid import build_pyramid, channel_windows
 
 __all__ = ["ZarrOutput", "is_complete"]
 
@@ -153,19 +153,19 @@ class ZarrOutput:
             WriteFailedError: the disk is full.
         """
         with write_errors(self._name):
-            self._build_levels()
-            if self._image.note.is_array is False:
+            windows = self._build_levels() if self._image.multiscales is not None else []
+            if not self._image.note.is_array:
                 _consolidate(self.path, self._image.note.zarr_format)
             for name in _METADATA[self._image.note.zarr_format]:
-                _mark(Place(self.path) / name)
+                _mark(Place(self.path) / name, windows)
 
-    def _build_levels(self) -> None:
-        paths = levels_of(self.path)
-        if self._image.multiscales is not None and len(paths) > 1:
-            nodes = [node for node in map(read_node, paths) if node is not None]
-            build_pyramid(
-                [_opened(node, self.spec.nodata) for node in nodes], len(self._image.layout.lead), self._coding
-            )
+    def _build_levels(self) -> list[dict[str, float]]:
+        """Fills the coarser levels; gives the range of each channel, by the coarsest."""
+        nodes = [node for node in map(read_node, levels_of(self.path)) if node is not None]
+        arrays = [_opened(node, self.spec.nodata) for node in nodes]
+        lead = len(self._image.layout.lead)
+        build_pyramid(arrays, lead, self._coding)
+        return channel_windows(arrays[-1], lead, self.spec.nodata)
 
 
 def _store(path: Path) -> Store | str:
@@ -255,12 +255,15 @@ def _consolidate(path: Path, zarr_format: int) -> None:
         zarr.consolidate_metadata(_store(path), zarr_format=zarr_format)  # type: ignore[arg-type]
 
 
-def _mark(place: Place) -> None:
-    """Tells in an object of the root's metadata that the image is complete."""
+def _mark(place: Place, windows: Sequence[Mapping[str, float]]) -> None:
+    """Tells in an object of the root's metadata that the image is complete, and which range its channels have."""
     text = place.read()
     if text is None:
         return
     data = json.loads(text)
     attributes = data["attributes"] if "attributes" in data else data.get("metadata", {}).get(".zattrs", data)
     attributes[NOTE]["complete"] = True
+    channels = attributes.get("ome", attributes).get("omero", {}).get("channels", [])
+    for channel, window in zip(channels, windows, strict=False):
+        channel.setdefault("window", dict(window))
     place.write(json.dumps(data, indent=2).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -14,7 +15,7 @@ from geomedsr.grid import Box, Factor
 from geomedsr.image import Voxels
 from geomedsr.io._coding import Coding
 
-__all__ = ["area_mean", "build_pyramid"]
+__all__ = ["area_mean", "build_pyramid", "channel_windows"]
 
 _MOST_VOXELS = 1 << 24
 """Of a block that is in memory at once."""
@@ -30,6 +31,19 @@ def build_pyramid(arrays: Sequence[zarr.Array[Any]], lead: int, coding: Coding) 
                 inner = box.scaled(factor).clipped(fine.shape[lead:])
                 mean = area_mean(coding.physical(np.asarray(fine[(*index, *inner.slices)])), factor)
                 coarse[(*index, *box.slices)] = coding.store(mean)
+
+
+def channel_windows(array: zarr.Array[Any], lead: int, nodata: float | None) -> list[dict[str, float]]:
+    """The range of each channel's stored numbers as `omero` tells it: all of them, and what to show of them."""
+    windows = []
+    for index in np.ndindex(*array.shape[:lead]):
+        stored = np.asarray(array[index]).astype(np.float64)
+        valid = stored[np.isfinite(stored) & (stored != (math.nan if nodata is None else nodata))]
+        valid = valid if valid.size else np.zeros(1)
+        start, end = np.percentile(valid, (1, 99))
+        ends = {"min": float(valid.min()), "max": float(valid.max()), "start": float(start), "end": float(end)}
+        windows.append(ends)
+    return windows
 
 
 def _block(coarse: zarr.Array[Any], lead: int, factor: Factor) -> tuple[int, ...]:
