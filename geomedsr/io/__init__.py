@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 from typing import cast
@@ -9,8 +10,9 @@ from typing import cast
 from geomedsr import registry
 from geomedsr.errors import InputError
 from geomedsr.image import Format
+from geomedsr.io._zarr_place import Place, is_url
 
-__all__ = ["format_of", "suffix_of", "suffixes"]
+__all__ = ["exists_at", "format_of", "is_archive", "is_url", "suffix_of", "suffixes"]
 
 
 @cache
@@ -29,14 +31,26 @@ def suffix_of(path: Path) -> str | None:
     return next((suffix for suffix in suffixes() if name.endswith(suffix)), None)
 
 
+def exists_at(path: Path) -> bool:
+    """Whether a name is taken, on the disk (also by a link that leads nowhere) or at a URL."""
+    return Place(path).exists() if is_url(path) else os.path.lexists(path)
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a path may hold images: a folder, or something at a URL, with a known suffix."""
+    return suffix_of(path) is not None and (is_url(path) or path.is_dir())
+
+
 def format_of(path: Path) -> Format:
     """The format of a path, by its suffix; an image inside an archive (`scene.zarr/r10m/b02`) has the archive's.
 
     Raises:
         InputError: no format has that suffix.
     """
-    archives = [parent for parent in path.parents if suffix_of(parent) is not None and parent.is_dir()]
+    archives = [parent for parent in path.parents if is_archive(parent)]
     suffix = suffix_of(path) or (suffix_of(archives[0]) if archives else None)
+    if is_url(path) and suffix != ".zarr":
+        raise InputError(f"{Place(path)} is a URL and no zarr store; fetch other files first (a store ends in .zarr).")
     if suffix is None:
         raise InputError(f"{path} has no suffix that is known; known are {', '.join(sorted(suffixes()))}.")
     return cast(Format, registry.load("io", suffixes()[suffix]))

@@ -209,7 +209,7 @@ def _of_array(array: Node, group: Node | None = None) -> ZarrImage:
         found = _level_of(array)
         if found is not None:
             return found
-        group = read_node(array.path.parent)
+        group = next(map(read_node, _groups_above(array.path)), None)
     group = None if group is None or group.is_array else group
     layout = _placed(plain_layout(array), array, group)
     is_placed = layout.grid.crs is not None or bool(layout.grid.units)
@@ -235,9 +235,16 @@ def _placed(layout: Layout, array: Node, group: Node | None) -> Layout:
     return layout if grid is None else replace(layout, grid=grid)
 
 
+def _groups_above(path: Path) -> list[Path]:
+    """The folders above an array that may be groups of its store: up to the outermost that is called a zarr."""
+    names = [parent.suffix.lower() == ".zarr" for parent in path.parents]
+    outermost = max((index for index, is_store in enumerate(names) if is_store), default=-1)
+    return list(path.parents)[: min(outermost + 1, _ABOVE)]
+
+
 def _level_of(array: Node) -> ZarrImage | None:
     """The image of which an array is a level, where a group above it says so."""
-    for parent in list(array.path.parents)[:_ABOVE]:
+    for parent in _groups_above(array.path):
         group = read_node(parent)
         if group is None:
             continue

@@ -72,9 +72,9 @@ def read_node(path: Path) -> Node | None:
         if _json(place / ".zgroup") is not None:
             return Node(path, 2, is_array=False, attributes=_json(place / ".zattrs") or {})
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        raise InputError(f"The zarr metadata of {path} is broken ({type(error).__name__}: {error}).") from error
+        raise InputError(f"The zarr metadata of {place} is broken ({type(error).__name__}: {error}).") from error
     except OSError as error:
-        raise InputError(f"The zarr metadata of {path} cannot be read: {error.strerror or error}.") from error
+        raise InputError(f"The zarr metadata of {place} cannot be read: {error.strerror or error}.") from error
     return None
 
 

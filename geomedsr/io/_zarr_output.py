@@ -30,7 +30,7 @@ from geomedsr.io._zarr_image import ZarrImage, levels_of, unfinished_at
 from geomedsr.io._zarr_layout import NOTE, Layout, number
 from geomedsr.io._zarr_node import Node, read_node
 from geomedsr.io._zarr_objects import object_boxes
-from geomedsr.io._zarr_place import Place
+from geomedsr.io._zarr_place import Place, remote_errors
 from geomedsr.io._zarr_pyramid import build_pyramid, channel_windows
 
 __all__ = ["ZarrOutput", "is_complete"]
@@ -73,7 +73,7 @@ class ZarrOutput:
         spec: ImageSpec,
         options: Mapping[str, str] | None = None,
         *,
-        store: Store | None = None,
+        store: Store | str | None = None,
         name: Path | None = None,
     ) -> ZarrOutput:
         """A store with all its metadata and no voxel; `root` is a folder or a URL.
@@ -88,9 +88,10 @@ class ZarrOutput:
         """
         path = Path(root)
         made = design(name or path, spec, options or {})
-        with write_errors(name or path):
+        store = store or _store(path)
+        with write_errors(name or path), remote_errors():
             _clear(path, made)
-            arrays = _created(store or _store(path), made)
+            arrays = _created(store, made)
         return cls(path, unfinished_at(path), arrays, made.spec, name)
 
     @classmethod
@@ -118,7 +119,7 @@ class ZarrOutput:
         box.check_inside(self.spec.grid.shape)
         stored, layout = self._coding.store(voxels), self._image.layout
         each = len(stored) // len(self._arrays)
-        with write_errors(self._name):
+        with write_errors(self._name), remote_errors():
             for index, array in enumerate(self._arrays):
                 _put(array, layout, box, stored[index * each : (index + 1) * each])
 
@@ -152,7 +153,7 @@ class ZarrOutput:
         Raises:
             WriteFailedError: the disk is full.
         """
-        with write_errors(self._name):
+        with write_errors(self._name), remote_errors():
             windows = self._build_levels() if self._image.multiscales is not None else []
             if not self._image.note.is_array:
                 _consolidate(self.path, self._image.note.zarr_format)

@@ -7,16 +7,18 @@ what a URL names that the user typed, and credentials come from the environment 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from geomedsr.errors import GeomedsrError, InputError
 
-__all__ = ["Place", "is_url"]
+__all__ = ["Place", "is_url", "remote_errors"]
 
 _SCHEMES = ("s3", "gs", "gcs", "https", "http", "memory")
 _URL = re.compile(rf"^({'|'.join(_SCHEMES)}):/+(.*)$", re.DOTALL)
@@ -31,6 +33,17 @@ def is_url(path: Path | str) -> bool:
         (True, True, False)
     """
     return _URL.match(os.fspath(path)) is not None
+
+
+@contextmanager
+def remote_errors() -> Iterator[None]:
+    """Turns what the libraries for object stores raise into errors of the system, as a disk would raise them."""
+    try:
+        yield
+    except (OSError, GeomedsrError, ImportError):
+        raise
+    except Exception as error:
+        raise OSError(errno.EIO, f"{type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -71,7 +84,8 @@ class Place:
             return self.path.read_bytes() if self.path.is_file() else None
         system, key = self._system()
         try:
-            return bytes(system.cat_file(key))
+            with remote_errors():
+                return bytes(system.cat_file(key))
         except (FileNotFoundError, IsADirectoryError):
             return None
 
@@ -79,7 +93,8 @@ class Place:
         """Puts an object here, whole or not at all."""
         if self.is_remote:
             system, key = self._system()
-            system.pipe_file(key, data)
+            with remote_errors():
+                system.pipe_file(key, data)
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.partial")
@@ -92,17 +107,23 @@ class Place:
             self.path.unlink(missing_ok=True)
             return
         system, key = self._system()
-        try:
+        with suppress(FileNotFoundError), remote_errors():
             system.rm_file(key)
-        except FileNotFoundError:
-            return
+
+    def remove_all(self) -> None:
+        """Removes a folder of a URL with all that is in it; harmless where there is nothing."""
+        system, key = self._system()
+        with remote_errors():
+            if system.exists(key):
+                system.rm(key, recursive=True)
 
     def exists(self) -> bool:
         """Whether there is an object or a folder with this name."""
         if not self.is_remote:
             return self.path.exists()
         system, key = self._system()
-        return bool(system.exists(key))
+        with remote_errors():
+            return bool(system.exists(key))
 
     def folders(self) -> Iterator[Place]:
         """The folders in it, by name; hidden ones and links are left alone, and what cannot be listed has none."""
@@ -121,14 +142,17 @@ class Place:
         """
         if self.is_remote:
             system, key = self._system()
-            yield from (str(path).rpartition("/")[2] for path in system.find(key))
+            with remote_errors():
+                found = system.find(key)
+            yield from (str(path).rpartition("/")[2] for path in found)
             return
         for _, _, names in os.walk(self.path):
             yield from names
 
     def _remote_folders(self) -> list[str]:
         system, key = self._system()
-        entries = system.ls(key, detail=True)
+        with remote_errors():
+            entries = system.ls(key, detail=True)
         return [Path(entry["name"]).name for entry in entries if entry["type"] == "directory"]
 
     def _system(self) -> tuple[Any, str]:

@@ -9,13 +9,14 @@ of unsigned, the lowest of signed numbers), and valid voxels of that value move 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geomedsr.errors import InputError, OutputError
+from geomedsr.errors import InputError, OutputError, WriteFailedError
 from geomedsr.grid import Box
 from geomedsr.image import ImageSpec, Voxels
 from geomedsr.io._coding import Coding, scaling_of
@@ -27,7 +28,7 @@ from geomedsr.io._zarr_nifti import KEY as NIFTI
 from geomedsr.io._zarr_node import Node, read_node
 from geomedsr.io._zarr_objects import count_missing, missing_within
 from geomedsr.io._zarr_output import ZarrOutput
-from geomedsr.io._zarr_place import Place
+from geomedsr.io._zarr_place import Place, remote_errors
 from geomedsr.io._zarr_storage import Storage
 from geomedsr.io._zarr_store import EndableStore
 
@@ -105,8 +106,9 @@ class ZarrSource:
         box.check_inside(self._spec.grid.shape)
         region = self._region(box)
         try:
-            arrays = self._opened()
-            raw = [self._read(node, array, region) for node, array in zip(self._image.arrays, arrays, strict=True)]
+            with remote_errors():
+                pairs = zip(self._image.arrays, self._opened(), strict=True)
+                raw = [self._read(node, array, region) for node, array in pairs]
         except UNREADABLE as error:
             reason = str(error) or type(error).__name__
             raise InputError(f"{self._image.path} is broken in {box.start} to {box.stop}: {reason}.") from error
@@ -126,7 +128,7 @@ class ZarrSource:
 
     def _read(self, node: Node, array: zarr.Array[Any], region: Box) -> Voxels:
         """A region of an array as voxels (C, *S): physical, NaN where invalid or never written."""
-        missing = list(missing_within(node, region)) if self._missing or node.shards is not None else []
+        missing = list(missing_within(node, region)) if self._missing != 0 or _is_local_shard(node) else []
         voxels = self._coding.physical(np.asarray(array[region.slices]))
         for box in missing:
             voxels[box.relative_to(region.start).slices] = np.nan
@@ -141,6 +143,11 @@ class ZarrSource:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_arrays": None}
+
+
+def _is_local_shard(node: Node) -> bool:
+    """Whether an object may be an empty file, as a crash leaves them."""
+    return node.shards is not None and not Place(node.path).is_remote
 
 
 def _missing(image: ZarrImage) -> int | None:
@@ -175,13 +182,16 @@ def _spec_of(image: ZarrImage, missing: int | None) -> ImageSpec:
     )
 
 
-def create_sink(path: Path, spec: ImageSpec, options: Mapping[str, str] | None = None) -> ZarrSink:
-    """A new array at a path; `options` are `chunks`, `shards`, `compressor` and `zarr_format`.
+def create_sink(path: Path, spec: ImageSpec, options: Mapping[str, str] | None = None) -> ZarrSink | RemoteZarrSink:
+    """A new store at a path or a URL; `options` are those of `Storage.with_options`.
 
     Raises:
         GeomedsrError: an option cannot be.
         OutputError: the parent is missing or read-only, or something else than a zarr store is in the way.
     """
+    if Place(path).is_remote:
+        check_options(path, spec, options or {})
+        return RemoteZarrSink(path, spec, options or {})
     if path.is_dir() and any(path.iterdir()) and read_node(path) is None:
         raise OutputError(f"{path} is a folder and no zarr store; it is not replaced. Choose another output.")
     check_options(path, spec, options or {})
@@ -239,3 +249,56 @@ class ZarrSink:
         """Nothing appears."""
         self._store.end()
         self._staging.discard()
+
+
+class RemoteZarrSink:
+    """A new store at a URL, written in boxes where it will stay; without its mark it is not complete, and not read.
+
+    Raises:
+        OutputError: something is there already; at a URL, nothing is ever replaced.
+    """
+
+    def __init__(self, path: Path, spec: ImageSpec, options: Mapping[str, str]) -> None:
+        self._place, self._written, self._is_ours = Place(path), 0, False
+        if self._place.exists():
+            raise OutputError(f"{self._place} exists already; remove it first, or choose another output.")
+        self._is_ours = True
+        try:
+            self._output = ZarrOutput.create(path, spec, options)
+        except BaseException:
+            self.abort()
+            raise
+
+    @property
+    def spec(self) -> ImageSpec:
+        """What is written; its chunks are the objects of the store."""
+        return self._output.spec
+
+    def write(self, box: Box, voxels: Voxels) -> None:
+        """Takes the physical voxels of a box.
+
+        Raises:
+            GridError: the box is not inside.
+            WriteFailedError: the store refused.
+        """
+        self._output.write(box, voxels)
+        self._written += box.size
+
+    def commit(self, verify: Callable[[Path], None] | None = None) -> None:
+        """The store is marked complete, and seen by `verify`; where that raises, it is removed.
+
+        Raises:
+            WriteFailedError: voxels are missing, or the store refused.
+        """
+        if self._written != (expected := math.prod(self.spec.grid.shape)):
+            raise WriteFailedError(f"{self._place} was given {self._written} of its {expected} voxels.")
+        self._output.finish()
+        if verify is not None:
+            verify(self._place.path)
+        self._is_ours = False
+
+    def abort(self) -> None:
+        """Nothing stays that was not complete."""
+        if self._is_ours:
+            self._is_ours = False
+            self._place.remove_all()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geomedsr.errors import GeomedsrError, InputError, NothingMatchedError
-from geomedsr.io import format_of, suffix_of, suffixes
+from geomedsr.io import format_of, is_archive, is_url, suffix_of, suffixes
 
 __all__ = ["Found", "archive_of", "expand"]
 
@@ -55,13 +55,13 @@ def _tried(text: str, exclude: Path | None) -> Iterator[Found]:
 def archive_of(path: Path) -> Path | None:
     """The archive that a path lies in (`a.zarr` of `a.zarr/r10m/b02`), or None."""
     parents = reversed(path.parents)
-    return next((parent for parent in parents if suffix_of(parent) is not None and parent.is_dir()), None)
+    return next((parent for parent in parents if is_archive(parent)), None)
 
 
 def _expand_one(text: str, exclude: Path | None) -> Iterator[Found]:
     path = Path(text)
     looked = f"looked for {', '.join(sorted(suffixes()))}"
-    if archive_of(path) is not None or (path.exists() and suffix_of(path) is not None):
+    if archive_of(path) is not None or (path.exists() and suffix_of(path) is not None) or is_url(path):
         yield from _some(_members(path, Path(path.name)), f"The archive {path}", "looked for arrays of 2 or 3 axes")
     elif path.is_dir():
         yield from _some(_folder(path, exclude), f"The folder {path}", looked)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from geomedsr.errors import OutputError
 from geomedsr.image import ImageSpec
-from geomedsr.io import suffix_of, suffixes
+from geomedsr.io import exists_at, is_url, suffix_of, suffixes
 from geomedsr.run.inputs import Found, archive_of
 
 __all__ = [
@@ -106,6 +106,8 @@ def check_folder(folder: Path) -> None:
     Raises:
         OutputError: neither is so.
     """
+    if is_url(folder):
+        return
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"The output folder {folder} is a file.")
     existing = folder if folder.is_dir() else folder.parent
@@ -122,7 +124,7 @@ def check_target(job: Job, inputs: Inputs, *, replace: bool) -> None:
         OutputError: it may not.
     """
     check_apart(job, inputs)
-    taken = next((path for path in _halves(job.target) if os.path.lexists(path)), None)
+    taken = next((path for path in _halves(job.target) if exists_at(path)), None)
     if taken is not None and not replace:
         raise OutputError(f"{taken} exists already; pass --overwrite to replace it or --skip-existing to keep it.")
     if job.target.is_dir() and suffix_of(job.target) is not None and not _is_archive(job.target):
@@ -203,6 +205,8 @@ def check_conversion(target: Path, before: ImageSpec) -> None:
         OutputError: it has not the axes for it, or no place for its CRS.
     """
     suffix, grid = suffix_of(target), before.grid
+    if is_url(target) and suffix != ".zarr":
+        raise OutputError(f"{target} is a URL, and only zarr is written to one; choose a name that ends in .zarr.")
     if suffix in (".tif", ".tiff") and grid.ndim != 2:
         raise OutputError(f"{target} would be a GeoTIFF, which has 2 axes; the image has {grid.ndim}. Choose .zarr.")
     if suffix in (".nii", ".nii.gz", *_PAIRED) and grid.crs is not None:
@@ -211,6 +215,8 @@ def check_conversion(target: Path, before: ImageSpec) -> None:
 
 def make_folder(folder: Path) -> list[Path]:
     """Makes a folder and those above it that are missing; gives those it made, deepest first."""
+    if is_url(folder):
+        return []
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     return missing
@@ -222,6 +228,8 @@ def check_space(target: Path, nbytes: int) -> str | None:
     Raises:
         OutputError: it is certainly too small, because the format does not compress.
     """
+    if is_url(target):
+        return None
     existing = next(path for path in target.resolve().parents if path.exists())
     free = shutil.disk_usage(existing).free
     numbers = f"{target} takes {_size(nbytes)} before compression, and the disk has {_size(free)} free"

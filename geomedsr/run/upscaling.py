@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from geomedsr.errors import GeomedsrError
 from geomedsr.grid import Box
 from geomedsr.image import ImageSpec, Sink, Source, Voxels
-from geomedsr.io import format_of, suffix_of
+from geomedsr.io import exists_at, format_of, suffix_of
 from geomedsr.run.catalogue import find_model
 from geomedsr.run.channels import Selected
 from geomedsr.run.check import Checked, check_output
@@ -137,7 +137,7 @@ def _announce(plan: Plan, source: Source, settings: Settings, listener: Listener
             f"Where {plan.job.source.name} lies and how large its voxels are is not known (it carries no convention "
             "for that which is read here); the output counts in voxels of the input."
         )
-    for text in plan.fit.notes:
+    for text in (*cast(tuple[str, ...], plan.before.extra.get("notes", ())), *plan.fit.notes):
         listener.note(text)
     for text in warnings:
         listener.warn(text)
@@ -234,7 +234,7 @@ def _prepare(job: Job, taken: Inputs, settings: Settings, keep_going: bool) -> P
     """The plan of a job, or the report that there is nothing to do or that it cannot be."""
     try:
         check_apart(job, taken)
-        if settings.skip_existing and job.target.exists():
+        if settings.skip_existing and exists_at(job.target):
             return Report(job.source, job.target, "skipped", settings.model)
         check_target(job, taken, replace=settings.overwrite)
         return plan(job, settings)
