@@ -28,6 +28,8 @@ _CODECS = _COMPRESSORS | _FILTERS | _CHECKSUMS | {"bytes", "endian", "transpose"
 _KINDS = "biuf"
 _LARGEST_CHUNK = 1 << 32
 """Bytes of a decoded chunk: more than that at once is refused."""
+_MOST_IN_A_SHARD = 1 << 22
+"""Chunks in a shard: its index has 16 bytes for each, and is read whole."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,13 @@ def _judged(codecs: list[str], dtype: object, node: Node) -> Node:
         refusal = f"its chunks {node.chunks} do not fit its shape {node.shape}"
     elif math.prod(node.chunks) * known.itemsize > _LARGEST_CHUNK:
         refusal = f"its chunks {node.chunks} are more than {_LARGEST_CHUNK >> 30} GiB each; rechunk it first"
+    elif node.shards is not None and _chunks_in(node.shards, node.chunks) > _MOST_IN_A_SHARD:
+        refusal = f"its shards {node.shards} hold more than {_MOST_IN_A_SHARD} chunks each; rechunk it first"
     return Node(**{**vars(node), "dtype": known, "refusal": refusal})
+
+
+def _chunks_in(shards: Sequence[int], chunks: Sequence[int]) -> int:
+    return math.prod(-(-outer // inner) for outer, inner in zip(shards, chunks, strict=True))
 
 
 def _known_dtype(dtype: object) -> np.dtype[Any] | None:

@@ -23,6 +23,8 @@ __all__ = ["Place", "is_url", "remote_errors"]
 _SCHEMES = ("s3", "gs", "gcs", "https", "http", "memory")
 _URL = re.compile(rf"^({'|'.join(_SCHEMES)}):/+(.*)$", re.DOTALL)
 _UNLISTED = ("https", "http")
+_LIBRARIES = {"aiobotocore", "aiohttp", "botocore", "gcsfs", "google"}
+"""Whose errors are those of a disk that is far away."""
 
 
 def is_url(path: Path | str) -> bool:
@@ -40,9 +42,9 @@ def remote_errors() -> Iterator[None]:
     """Turns what the libraries for object stores raise into errors of the system, as a disk would raise them."""
     try:
         yield
-    except (OSError, GeomedsrError, ImportError):
-        raise
     except Exception as error:
+        if isinstance(error, OSError) or type(error).__module__.partition(".")[0] not in _LIBRARIES:
+            raise
         raise OSError(errno.EIO, f"{type(error).__name__}: {error}") from error
 
 

@@ -110,7 +110,7 @@ class ZarrSource:
                 pairs = zip(self._image.arrays, self._opened(), strict=True)
                 raw = [self._read(node, array, region) for node, array in pairs]
         except UNREADABLE as error:
-            reason = str(error) or type(error).__name__
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise InputError(f"{self._image.path} is broken in {box.start} to {box.stop}: {reason}.") from error
         return np.concatenate(raw) if len(raw) > 1 else raw[0]
 
@@ -128,7 +128,7 @@ class ZarrSource:
 
     def _read(self, node: Node, array: zarr.Array[Any], region: Box) -> Voxels:
         """A region of an array as voxels (C, *S): physical, NaN where invalid or never written."""
-        missing = list(missing_within(node, region)) if self._missing != 0 or _is_local_shard(node) else []
+        missing = list(missing_within(node, region)) if self._missing != 0 or not Place(node.path).is_remote else []
         voxels = self._coding.physical(np.asarray(array[region.slices]))
         for box in missing:
             voxels[box.relative_to(region.start).slices] = np.nan
@@ -143,11 +143,6 @@ class ZarrSource:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_arrays": None}
-
-
-def _is_local_shard(node: Node) -> bool:
-    """Whether an object may be an empty file, as a crash leaves them."""
-    return node.shards is not None and not Place(node.path).is_remote
 
 
 def _missing(image: ZarrImage) -> int | None:
