@@ -40,6 +40,7 @@ __all__ = [
     "axis_names",
     "channel_names",
     "fill_attribute",
+    "is_fill_invalid",
     "looks_like_image",
     "noted",
     "number",
@@ -205,6 +206,11 @@ def numbers_of(node: Node) -> tuple[float | None, Scaling]:
         InputError: the scale or the offset is no number.
     """
     return _nodata(node), _scaling(node)
+
+
+def is_fill_invalid(fill_value: float | None, nodata: float | None) -> bool:
+    """Whether what was never written reads as invalid anyway: its fill value is NaN, or the nodata."""
+    return fill_value is not None and (math.isnan(fill_value) or fill_value == nodata)
 
 
 def _scaling(node: Node) -> Scaling:

@@ -37,7 +37,9 @@ class Node:
     """An array or a group of a zarr store, as its metadata says.
 
     `chunks` is the block that is compressed, `shards` the object that holds many of them (None: none does).
-    `refusal` is why an array is not read (None: nothing is wrong with it).
+    `index_place` is where a shard tells which chunks it has: at its "start" or "end", and how many bytes of checksum
+    follow; None where it does so in a way of its own. `refusal` is why an array is not read (None: nothing is wrong
+    with it).
     """
 
     path: Path
@@ -48,6 +50,7 @@ class Node:
     dtype: np.dtype[Any] | None = None
     chunks: tuple[int, ...] = ()
     shards: tuple[int, ...] | None = None
+    index_place: tuple[str, int] | None = None
     fill_value: Any = None
     separator: str = "/"
     key_prefix: tuple[str, ...] = ()
@@ -146,12 +149,25 @@ def _of_format_3(path: Path, data: dict[str, Any]) -> Node:
             shape=_lengths(data["shape"]),
             chunks=inner[0] if inner else outer,
             shards=outer if inner else None,
+            index_place=_index_place(codecs),
             fill_value=data.get("fill_value"),
             separator=(keys.get("configuration") or {}).get("separator", separator),
             key_prefix=key_prefix,
             dimension_names=tuple(named) if named else None,
         ),
     )
+
+
+def _index_place(codecs: list[dict[str, Any]]) -> tuple[str, int] | None:
+    """Where the index of a shard is and how many bytes its checksum has, where it is stored as nearly all are."""
+    told = next((codec["configuration"] for codec in codecs if codec.get("name") == _SHARDING), None)
+    if told is None:
+        return None
+    inside = [one if isinstance(one, dict) else {"name": one} for one in told.get("index_codecs", [])]
+    checksum = {("bytes",): 0, ("bytes", "crc32c"): 4}.get(tuple(str(one.get("name")) for one in inside))
+    if checksum is None or (inside[0].get("configuration") or {}).get("endian") != "little":
+        return None
+    return str(told.get("index_location", "end")), checksum
 
 
 def _codecs_3(codecs: list[Any]) -> list[dict[str, Any]]:

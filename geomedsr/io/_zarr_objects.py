@@ -1,4 +1,4 @@
-"""The objects that an array's chunks (or shards) are stored in: which are there, and whether they may be read."""
+"""The objects that an array's chunks (or shards) are stored in: which were written, and whether they may be read."""
 
 from __future__ import annotations
 
@@ -11,18 +11,71 @@ from functools import lru_cache
 from itertools import product
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from geomedsr.grid import Box
 from geomedsr.io._zarr_node import Node
 from geomedsr.io._zarr_place import Place
 
-__all__ = ["count_missing", "missing_within", "object_boxes"]
+__all__ = ["check_objects", "count_missing", "missing_within", "object_boxes"]
 
 _KEY = re.compile(r"\d+(\.\d+)*")
+_NOT_THERE = np.uint64(2**64 - 1)
+"""Offset and length of a chunk that a shard does not have."""
 
 
 def object_boxes(node: Node, region: Box) -> Iterator[tuple[tuple[int, ...], Box]]:
     """The index of each object that a region of an array touches, and the part of the region in it."""
-    sides = node.shards or node.chunks
+    yield from _cells(node.shards or node.chunks, region)
+
+
+def count_missing(node: Node) -> int | None:
+    """How many of an array's chunks were never written; None where nobody can tell without reading it all.
+
+    Raises:
+        OSError: the store cannot be read.
+    """
+    place = Place(node.path)
+    if not place.is_listed or (node.shards is not None and place.is_remote):
+        return None
+    if node.shards is not None:
+        whole = Box.whole(node.shape)
+        return sum(1 for box in missing_within(node, whole) for _ in _cells(node.chunks, box))
+    expected = math.prod(-(-n // side) for n, side in zip(node.shape, node.chunks, strict=True))
+    found = sum(1 for name in place.names_below() if _KEY.fullmatch(name))
+    return max(0, expected - found)
+
+
+def check_objects(node: Node, region: Box) -> None:
+    """Refuses what a disk may hold instead of an object.
+
+    Raises:
+        OSError: an object is empty, as a crash leaves it, or leads out of the store.
+    """
+    if not Place(node.path).is_remote:
+        for index, _ in object_boxes(node, region):
+            _is_there(node.object_path(index), node)
+
+
+def missing_within(node: Node, region: Box) -> Iterator[Box]:
+    """The parts of a region that were never written: whole objects, and chunks that a shard does not have.
+
+    Raises:
+        OSError: an object is empty, as a crash leaves it, or leads out of the store.
+    """
+    for index, inside in object_boxes(node, region):
+        place = Place(node.object_path(index))
+        if not (place.exists() if place.is_remote else _is_there(place.path, node)):
+            yield inside
+        elif node.shards is not None and node.index_place is not None:
+            has_chunk = _chunks_there(place, node)
+            for chunk, part in _cells(node.chunks, inside):
+                if not has_chunk[tuple(i % n for i, n in zip(chunk, has_chunk.shape, strict=True))]:
+                    yield part
+
+
+def _cells(sides: tuple[int, ...], region: Box) -> Iterator[tuple[tuple[int, ...], Box]]:
     ranges = [range(a // n, -(-b // n)) for a, b, n in zip(region.start, region.stop, sides, strict=True)]
     for index in product(*ranges):
         start = tuple(i * n for i, n in zip(index, sides, strict=True))
@@ -32,35 +85,20 @@ def object_boxes(node: Node, region: Box) -> Iterator[tuple[tuple[int, ...], Box
         yield index, inside
 
 
-def count_missing(node: Node) -> int | None:
-    """How many of an array's objects were never written; None where the store cannot be asked.
-
-    Raises:
-        OSError: the store cannot be read.
-    """
-    place = Place(node.path)
-    if not place.is_listed:
-        return None
-    sides = node.shards or node.chunks
-    expected = math.prod(-(-n // side) for n, side in zip(node.shape, sides, strict=True))
-    found = sum(1 for name in place.names_below() if _KEY.fullmatch(name))
-    return max(0, expected - found)
+def _chunks_there(shard: Place, node: Node) -> NDArray[np.bool_]:
+    """For each chunk of a shard, whether it has it, by the shard's own index."""
+    assert node.shards is not None
+    assert node.index_place is not None
+    counts = tuple(outer // inner for outer, inner in zip(node.shards, node.chunks, strict=True))
+    (where, checksum), size = node.index_place, 16 * math.prod(counts)
+    data = shard.read_end(size + checksum, of=where)
+    if len(data) < size + checksum:
+        raise OSError(f"{shard.path.relative_to(node.path)} is cut short: its index is not whole")
+    index = np.frombuffer(data[:size], "<u8").reshape(*counts, 2)
+    return np.asarray((index != _NOT_THERE).any(axis=-1))
 
 
-def missing_within(node: Node, region: Box) -> Iterator[Box]:
-    """The parts of a region whose objects were never written.
-
-    Raises:
-        OSError: an object is empty, as a crash leaves it, or leads out of the store.
-    """
-    for index, inside in object_boxes(node, region):
-        path = node.object_path(index)
-        exists = Place(path).exists() if Place(path).is_remote else _checked(path, node)
-        if not exists:
-            yield inside
-
-
-def _checked(path: Path, node: Node) -> bool:
+def _is_there(path: Path, node: Node) -> bool:
     """Whether a file is there, and one that may be read: zarr takes an empty shard for one never written."""
     _check_inside(path.parent, node.path)
     try:

@@ -8,7 +8,6 @@ what can only be made of the complete image, and last of all the mark that it is
 from __future__ import annotations
 
 import json
-import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,7 @@ from geomedsr.io._staging import write_errors
 from geomedsr.io._zarr_codecs import compressor, guarded
 from geomedsr.io._zarr_design import ArrayDesign, Design, design
 from geomedsr.io._zarr_image import ZarrImage, levels_of, unfinished_at
-from geomedsr.io._zarr_layout import NOTE, Layout, number
+from geomedsr.io._zarr_layout import NOTE, Layout, is_fill_invalid, number
 from geomedsr.io._zarr_node import Node, read_node
 from geomedsr.io._zarr_objects import object_boxes
 from geomedsr.io._zarr_place import Place, remote_errors
@@ -176,12 +175,7 @@ def _store(path: Path) -> Store | str:
 def _opened(node: Node, nodata: float | None) -> zarr.Array[Any]:
     with guarded():
         array: zarr.Array[Any] = zarr.open_array(_store(node.path), mode="r+", zarr_format=node.zarr_format)  # type: ignore[arg-type]
-    return array.with_config({"write_empty_chunks": not _means_invalid(number(node.fill_value), nodata)})
-
-
-def _means_invalid(fill_value: float | None, nodata: float | None) -> bool:
-    """Whether a block that is all fill need not be written, because one never written is invalid."""
-    return fill_value is not None and (math.isnan(fill_value) or fill_value == nodata)
+    return array.with_config({"write_empty_chunks": not is_fill_invalid(number(node.fill_value), nodata)})
 
 
 def _spec_of(image: ZarrImage) -> ImageSpec:
@@ -242,7 +236,7 @@ def _make(store: Store | str, made: Design, one: ArrayDesign) -> zarr.Array[Any]
         compressors=packed,
         filters=None,
         fill_value=one.fill_value,
-        config={"write_empty_chunks": one.voxels is not None or not _means_invalid(fill, made.spec.nodata)},
+        config={"write_empty_chunks": one.voxels is not None or not is_fill_invalid(fill, made.spec.nodata)},
         zarr_format=storage.zarr_format,  # type: ignore[arg-type]
         chunk_key_encoding=encoding,  # type: ignore[arg-type]
         dimension_names=one.names if storage.zarr_format == 3 and one.names else None,

@@ -91,6 +91,22 @@ class Place:
         except (FileNotFoundError, IsADirectoryError):
             return None
 
+    def read_end(self, count: int, *, of: str) -> bytes:
+        """Up to so many bytes from the `start` or the `end` of the object here.
+
+        Raises:
+            OSError: it is not there, or cannot be read.
+        """
+        if self.is_remote:
+            system, key = self._system()
+            span = (0, count) if of == "start" else (-count, None)
+            with remote_errors():
+                return bytes(system.cat_file(key, start=span[0], end=span[1]))
+        with open(self.path, "rb") as file:
+            if of == "end":
+                file.seek(max(0, os.fstat(file.fileno()).st_size - count))
+            return file.read(count)
+
     def write(self, data: bytes) -> None:
         """Puts an object here, whole or not at all."""
         if self.is_remote:

@@ -24,9 +24,10 @@ from geomedsr.io._staging import Staging
 from geomedsr.io._zarr_codecs import UNREADABLE, opened
 from geomedsr.io._zarr_design import KEY, Remembered, design, target_spec
 from geomedsr.io._zarr_image import ZarrImage, image_at, levels_of, members_of
+from geomedsr.io._zarr_layout import is_fill_invalid, number
 from geomedsr.io._zarr_nifti import KEY as NIFTI
 from geomedsr.io._zarr_node import Node, read_node
-from geomedsr.io._zarr_objects import count_missing, missing_within
+from geomedsr.io._zarr_objects import check_objects, count_missing, missing_within
 from geomedsr.io._zarr_output import ZarrOutput
 from geomedsr.io._zarr_place import Place, remote_errors
 from geomedsr.io._zarr_storage import Storage
@@ -128,7 +129,8 @@ class ZarrSource:
 
     def _read(self, node: Node, array: zarr.Array[Any], region: Box) -> Voxels:
         """A region of an array as voxels (C, *S): physical, NaN where invalid or never written."""
-        missing = list(missing_within(node, region)) if self._missing != 0 or not Place(node.path).is_remote else []
+        check_objects(node, region)
+        missing = list(missing_within(node, region)) if self._missing != 0 else []
         voxels = self._coding.physical(np.asarray(array[region.slices]))
         for box in missing:
             voxels[box.relative_to(region.start).slices] = np.nan
@@ -146,11 +148,13 @@ class ZarrSource:
 
 
 def _missing(image: ZarrImage) -> int | None:
-    """How many objects of an image were never written; None where nobody can tell before they are read."""
+    """How many chunks of an image were never written and read as a number that may be good; None where nobody knows."""
+    if is_fill_invalid(number(image.array.fill_value), image.layout.nodata):
+        return 0
     try:
         counts = [count_missing(node) for node in image.arrays]
-    except OSError as error:
-        raise InputError(f"{Place(image.path)} cannot be read: {error.strerror or error}.") from error
+    except OSError:
+        return None  # reading what is broken tells of it
     return None if None in counts else sum(count or 0 for count in counts)
 
 
@@ -163,7 +167,7 @@ def _spec_of(image: ZarrImage, missing: int | None) -> ImageSpec:
         extra[NIFTI] = image.header
     if missing:
         extra["notes"] = (
-            f"{missing} of the objects of {Place(image.path)} were never written; their voxels are taken as invalid.",
+            f"{missing} of the chunks of {Place(image.path)} were never written; their voxels are taken as invalid.",
         )
     return ImageSpec(
         layout.grid,

@@ -294,9 +294,28 @@ def test_missing_chunks_are_invalid_whatever_the_fill_value(tmp_path: Path, dtyp
     assert np.isnan(whole(source)).sum() == 64
     assert not np.isnan(source.read(Box((0, 0), (8, 8)))).any()
     assert source.spec.has_holes
-    assert source.spec.extra["notes"] == (
-        f"1 of the objects of {path} were never written; their voxels are taken as invalid.",
-    )
+    told = f"1 of the chunks of {path} were never written; their voxels are taken as invalid."
+    says_so = np.isnan(source.spec.nodata or 0) or source.spec.nodata == -1 or more["fill_value"] is np.nan
+    assert source.spec.extra.get("notes") == (None if says_so else (told,))
+
+
+@pytest.mark.parametrize("place", ["start", "end"])
+def test_a_chunk_that_a_shard_does_not_have_is_invalid(tmp_path: Path, place: str) -> None:
+    data = ramp(32, 32, dtype="uint16") + 1
+    data[8:16, 16:24] = 0
+    shards = zarr.codecs.ShardingCodec(chunk_shape=(8, 8), index_location=place)  # type: ignore[arg-type]
+    path = tmp_path / "a.zarr"
+    made = zarr.create(shape=(32, 32), chunks=(16, 32), dtype="uint16", store=str(path), codecs=[shards], fill_value=0)
+    made[...] = data
+    source = open_source(path)
+    hole = np.zeros((32, 32), bool)
+    hole[8:16, 16:24] = True
+    np.testing.assert_array_equal(np.isnan(whole(source)[0]), hole)
+    np.testing.assert_array_equal(np.isnan(source.read(Box((4, 20), (20, 32)))[0]), hole[4:20, 20:])
+    assert "1 of the chunks" in str(source.spec.extra["notes"])
+    again = copied(source, tmp_path / "b.zarr")
+    assert again.spec.nodata == 65535
+    np.testing.assert_array_equal(whole(again), whole(source))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -123,12 +124,12 @@ def test_nothing_stays_of_an_output_that_failed(bucket: str) -> None:
 
 def test_missing_objects_on_s3_are_counted(bucket: str) -> None:
     root = f"{bucket}/holes.zarr"
-    output = ZarrOutput.create(root, SPEC, {"chunks": "32"})
+    output = ZarrOutput.create(root, replace(SPEC, nodata=None), {"chunks": "32"})
     output.write(Box((0, 0), (32, 60)), values()[:, :32])
     output.finish()
     source = open_source(Path(root))
     assert source.spec.extra["notes"] == (
-        "4 of the objects of s3://archive/holes.zarr/image were never written; their voxels are taken as invalid.",
+        "4 of the chunks of s3://archive/holes.zarr/image were never written; their voxels are taken as invalid.",
     )
     assert np.isnan(source.read(Box((32, 0), (40, 60)))).all()
 
@@ -183,7 +184,7 @@ def test_a_web_server_without_consolidated_metadata_needs_the_arrays_name(tmp_pa
 
 
 def test_a_missing_object_on_a_web_server_is_invalid(tmp_path: Path, web: str) -> None:
-    write(tmp_path / "a.zarr")
+    write(tmp_path / "a.zarr", replace(SPEC, nodata=None))
     (tmp_path / "a.zarr/image/c/0/0/0").unlink()
     voxels = read(f"{web}/a.zarr")
     assert np.isnan(voxels[0, :32, :32]).all()
