@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from monai.metrics.regression import MultiScaleSSIMMetric, SSIMMetric
 from skimage.metrics import structural_similarity
 
 from geomedsr import registry
 from geomedsr.losses._loss import Loss
+from geomedsr.losses.ms_ssim import WEIGHTS
 
 NEEDED = {"perceptual": {"encoder": "mri"}}
 """What a loss cannot be built without."""
@@ -115,6 +117,24 @@ def test_ssim_equals_scikit_image(shape: tuple[int, ...], data_range: float) -> 
         channel_axis=0,
     )
     assert 1 - make("ssim", data_range=data_range)(sr, hr).item() == pytest.approx(theirs, abs=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 40, 36), (2, 1, 20, 22, 24)])
+def test_ssim_equals_monai(shape: tuple[int, ...]) -> None:
+    sr, hr = (x.detach() for x in pair(shape))
+    theirs = SSIMMetric(len(shape) - 2, data_range=1.0, win_size=11, kernel_sigma=1.5)(sr, hr)
+    assert isinstance(theirs, torch.Tensor)
+    assert 1 - make("ssim")(sr, hr).item() == pytest.approx(theirs.mean().item(), abs=1e-5)
+
+
+@pytest.mark.parametrize(("shape", "octaves"), [((2, 2, 192, 180), 5), ((1, 2, 40, 36, 26), 2)])
+def test_ms_ssim_equals_monai(shape: tuple[int, ...], octaves: int) -> None:
+    sr, hr = (x.detach() for x in pair(shape))
+    weights = [weight / sum(WEIGHTS[:octaves]) for weight in WEIGHTS[:octaves]]
+    settings: dict[str, Any] = {"kernel_size": 11, "kernel_sigma": 1.5, "weights": weights}
+    theirs = MultiScaleSSIMMetric(len(shape) - 2, data_range=1.0, **settings)(sr, hr)
+    assert isinstance(theirs, torch.Tensor)
+    assert 1 - make("ms_ssim")(sr, hr).item() == pytest.approx(theirs.mean().item(), abs=1e-5)
 
 
 def test_ms_ssim_of_one_octave_is_ssim() -> None:

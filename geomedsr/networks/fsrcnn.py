@@ -44,6 +44,13 @@ class FSRCNN(Network):
             body += [conv(ndim, narrow, narrow), nn.PReLU(narrow)]
         body += [conv(ndim, narrow, width, 1), nn.PReLU(width)]
         self.body = nn.Sequential(*body)
+        for layer in self.body:
+            if isinstance(layer, nn.Conv2d | nn.Conv3d):
+                # The paper's start. By torch's own each layer would give less than it takes, seven in a row, and with
+                # a last layer of zeros a network this narrow would not begin to learn for hundreds of steps.
+                nn.init.kaiming_normal_(layer.weight, a=0.25)
+                assert layer.bias is not None
+                nn.init.zeros_(layer.bias)
         # The output is exactly factor times the input: (n - 1) f - 2 p + k + o = n f, with the kernel centred.
         padding = tuple((kernel - f + 1) // 2 for f in factor)
         extra = tuple(f - kernel + 2 * p for f, p in zip(factor, padding, strict=True))

@@ -135,21 +135,32 @@ def _cost(model: Model) -> str:
     if not stages or not stages[-1]["scores"] or not model.scores:
         return ""
     before, after = stages[-1]["scores"], model.scores
+    change = after["psnr"] - before["psnr"]
+    verdict = f"It cost {-change:.2f} dB of PSNR." if change < 0 else f"It gained {change:.2f} dB of PSNR."
+    rows = [
+        (told, f"{before[key]:.{digits}f}", f"{after[key]:.{digits}f}", f"{after[f'{key}_cubic']:.{digits}f}")
+        for key, told, digits in _QUALITIES
+        if key in before and key in after
+    ]
+    head = ("", "before", "after", "cubic")
     return (
-        f"\n\nThe last stage began with weights that had a PSNR of {before['psnr']:.2f} dB and an SSIM of "
-        f"{before['ssim']:.4f} on the {after['on']} images, and changed them by "
-        f"{after['psnr'] - before['psnr']:+.2f} dB and {after['ssim'] - before['ssim']:+.4f}.{_likeness(before, after)}"
+        f"\n\n### What the last stage changed\n\n{verdict} On the {after['on']} images; {_MEANINGS}"
+        f"\n\n{_table(head, rows)}"
     )
 
 
-def _likeness(before: dict[str, Any], after: dict[str, Any]) -> str:
-    if "perceptual" not in before or "perceptual" not in after:
-        return ""
-    return (
-        " The perceptual distance (cosine distance in the features of the package's encoder for these images; 0 is "
-        f"equal) went from {before['perceptual']:.4f} to {after['perceptual']:.4f}; that of cubic is "
-        f"{after['perceptual_cubic']:.4f}."
-    )
+_QUALITIES = (
+    ("psnr", "PSNR / dB", 2),
+    ("ssim", "SSIM", 4),
+    ("perceptual", "perceptual distance", 4),
+    ("frechet", "Fréchet distance", 4),
+    ("spectrum", "spectral distance / dB", 2),
+)
+_MEANINGS = (
+    "of distances, less is better. Perceptual is the cosine distance, place by place, in the features of the package's "
+    "encoder for these images; Fréchet that of how these features are distributed, wherever they lie; spectral the "
+    "difference of the radial power spectra, in which no encoder has a part."
+)
 
 
 def _limits(recipe: Recipe) -> str:

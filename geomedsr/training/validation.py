@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -14,7 +14,6 @@ from geomedsr.data.sampling import Subject
 from geomedsr.degradations._degradation import Degradation
 from geomedsr.encoders import domain
 from geomedsr.encoders._features import Features
-from geomedsr.encoders.distance import perceptual_distance
 from geomedsr.errors import RecipeError
 from geomedsr.grid import Shape
 from geomedsr.image import Voxels
@@ -22,11 +21,14 @@ from geomedsr.metrics import psnr, ssim
 from geomedsr.networks._network import Network
 from geomedsr.networks.interpolate import upsample
 from geomedsr.recipe import Recipe
+from geomedsr.training.likeness import Likeness, likeness
 
 __all__ = ["Pair", "Score", "check_sizes", "encoder_of", "mean", "planes_of", "score"]
 
 _SMALLEST = 11
 """The window of SSIM."""
+
+_KNOWN = ("psnr", "ssim", "psnr_cubic", "ssim_cubic", "gain")
 
 _LARGEST = 1024
 """Planes larger than this are scored on their middle: it bounds memory and time."""
@@ -36,7 +38,7 @@ _LARGEST = 1024
 class Score:
     """How one image came out, and how cubic interpolation of the same coarse image did.
 
-    `perceptual` is the distance in a domain encoder's features, smaller is closer (None: not asked for).
+    `likeness` says how unlike the true image they look (None: not asked for).
 
     The data range of both metrics is that of the fine image: largest minus smallest value.
     """
@@ -46,8 +48,8 @@ class Score:
     ssim: float
     psnr_cubic: float
     ssim_cubic: float
-    perceptual: float | None = None
-    perceptual_cubic: float | None = None
+    likeness: Likeness | None = None
+    likeness_cubic: Likeness | None = None
 
     @property
     def gain(self) -> float:
@@ -67,13 +69,16 @@ def encoder_of(recipe: Recipe) -> Features | None:
 def mean(scores: Sequence[Score]) -> dict[str, float]:
     """Means and standard deviations over images."""
     table: dict[str, float] = {"images": len(scores)}
-    known = ["psnr", "ssim", "psnr_cubic", "ssim_cubic", "gain"]
-    if scores and all(one.perceptual is not None for one in scores):
-        known += ["perceptual", "perceptual_cubic"]
-    for key in known:
+    for key in _KNOWN:
         values = [float(getattr(s, key)) for s in scores]
-        table[key] = float(np.mean(values))
-        table[f"{key}_std"] = float(np.std(values))
+        table[key], table[f"{key}_std"] = float(np.mean(values)), float(np.std(values))
+    for end in ("", "_cubic"):
+        found = [getattr(one, f"likeness{end}") for one in scores]
+        if found and None not in found:
+            for field in fields(Likeness):
+                values = [float(getattr(one, field.name)) for one in found]
+                key = field.name + end
+                table[key], table[f"{key}_std"] = float(np.mean(values)), float(np.std(values))
     return table
 
 
@@ -118,11 +123,7 @@ def _score(
     found = _compare(subject.name, hrs, srs, cubics)
     if encoder is None:
         return found
-    near, cubic = (
-        float(np.mean([perceptual_distance(p, h, encoder) for p, h in zip(ps, hrs, strict=True)]))
-        for ps in (srs, cubics)
-    )
-    return replace(found, perceptual=near, perceptual_cubic=cubic)
+    return replace(found, likeness=likeness(srs, hrs, encoder), likeness_cubic=likeness(cubics, hrs, encoder))
 
 
 @dataclass(frozen=True, slots=True)

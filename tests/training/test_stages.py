@@ -72,8 +72,10 @@ def test_a_stage_goes_on_from_the_weights_before(tmp_path: Path) -> None:
     first = train(recipe(), images(chosen), tmp_path / "first", quiet=True)
     assert model.training["stages"][0]["scores"]["psnr"] == first.scores["psnr"]
     card = (tmp_path / "m" / "README.md").read_text()
-    assert "The last stage began with weights that had a PSNR" in card
-    assert f"went from {model.training['stages'][0]['scores']['perceptual']:.4f} to" in card
+    before, after = model.training["stages"][0]["scores"], model.scores
+    assert f"| PSNR / dB | {before['psnr']:.2f} | {after['psnr']:.2f} | {after['psnr_cubic']:.2f} |" in card
+    assert f"| spectral distance / dB | {before['spectrum']:.2f} | {after['spectrum']:.2f} |" in card
+    assert f"It cost {before['psnr'] - after['psnr']:.2f} dB" in card or after["psnr"] >= before["psnr"]
     with open(tmp_path / "m" / "log.csv", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
     assert float(rows[-2]["adversarial_critic"]) > 0
