@@ -104,10 +104,15 @@ def tensors(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[torch.Tenso
     return torch.from_numpy(x)[None], torch.from_numpy(y)[None]
 
 
+def inside(x: NDArray[np.float64]) -> tuple[slice, ...]:
+    """All of a batch of images like x but the border that half a window takes."""
+    return (slice(None), slice(None), *(slice(5, -5),) * (x.ndim - 1))
+
+
 def torch_ssim(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     """The map of torchmetrics without its border, where windows hang over the edge."""
     _, full = torchmetrics.structural_similarity_index_measure(*tensors(x, y), data_range=RANGE, return_full_image=True)
-    return float(full[(..., *(slice(5, -5),) * (x.ndim - 1))].mean())
+    return float(full[inside(x)].mean())
 
 
 def torch_ms_ssim(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
@@ -122,10 +127,11 @@ def torch_ms_ssim(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     for channel in range(len(x)):
         p, q, total = a[:, channel : channel + 1], b[:, channel : channel + 1], 1.0
         for level in range(count):
-            inner = (..., *(slice(5, -5),) * (x.ndim - 1))
-            key = "return_full_image" if level == count - 1 else "return_contrast_sensitivity"
-            found = torchmetrics.structural_similarity_index_measure(p, q, data_range=RANGE, **{key: True})[1]
-            value = found[inner].mean() if level == count - 1 else found.mean()
+            last = level == count - 1
+            found = torchmetrics.structural_similarity_index_measure(
+                p, q, data_range=RANGE, return_full_image=last, return_contrast_sensitivity=not last
+            )[1]
+            value = found[inside(x)].mean() if last else found.mean()
             total *= float(value) ** (weights[level] / sum(weights[:count]))
             p, q = pool(p, 2), pool(q, 2)
         each.append(total)
@@ -191,7 +197,7 @@ def uqi(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
         axes = tuple(range(-p.ndim, 0))
         ma, mb, covariance = a.mean(axes), b.mean(axes), (a * b).mean(axes)
         covariance = covariance - ma * mb
-        found.append((4 * covariance * ma * mb / ((a.var(axes) + b.var(axes)) * (ma**2 + mb**2))).mean())
+        found.append(float((4 * covariance * ma * mb / ((a.var(axes) + b.var(axes)) * (ma**2 + mb**2))).mean()))
     return float(np.mean(found))
 
 

@@ -78,7 +78,8 @@ def correlation(pair: Compared) -> Correlation:
     kept = (count > 0) & (np.arange(last) > 0) & (np.arange(last) * width <= 0.5 / min(pair.steps) * (1 + 1e-9))
     with np.errstate(invalid="ignore", divide="ignore"):
         value = np.nan_to_num(shared / np.sqrt(first * second))
-    return Correlation((np.arange(last) * width)[kept], value[kept], count[kept])
+    frequency = np.arange(last, dtype=np.float64) * width
+    return Correlation(frequency[kept], value[kept], np.asarray(count[kept], np.float64))
 
 
 def measure(pair: Compared) -> float | None:

@@ -43,7 +43,8 @@ def measure(pair: Compared) -> float | None:
 
 def _octaves(pair: Compared) -> list[tuple[Tensor, Tensor]]:
     """Luminance and structure of each octave that has a valid window, finest first."""
-    (x, y), found = pair.masked, []
+    x, y = pair.masked
+    found: list[tuple[Tensor, Tensor]] = []
     while len(found) < len(_WEIGHTS) and min(x.shape[1:]) >= WINDOW:
         maps = similarity(torch.from_numpy(x), torch.from_numpy(y), pair.data_range)
         if not bool(maps[0].isfinite().any()):

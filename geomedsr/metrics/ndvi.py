@@ -46,7 +46,7 @@ def ndvi(red: NDArray[np.floating], nir: NDArray[np.floating]) -> NDArray[np.flo
     """The index of each voxel, NaN where nothing is reflected."""
     total = nir.astype(np.float64) + red
     index = np.full(total.shape, np.nan)
-    return np.divide(nir.astype(np.float64) - red, total, out=index, where=total > 0)
+    return np.asarray(np.divide(nir.astype(np.float64) - red, total, out=index, where=total > 0))
 
 
 def measure(pair: Compared) -> float | None:

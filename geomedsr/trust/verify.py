@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -32,8 +33,8 @@ class Check:
         return {
             "name": self.name,
             "status": self.status,
-            "found": self.found,
-            "limit": self.limit,
+            "found": _finite(self.found),
+            "limit": _finite(self.limit),
             "unit": self.unit,
             "channel": self.channel,
             "explanation": self.explanation,
@@ -96,3 +97,8 @@ def judged(
     """
     status: Status = "fail" if found > fail else "warn" if found > warn else "ok"
     return Check(name, status, float(found), float(fail if found > fail else warn), unit, channel, explanation)
+
+
+def _finite(value: float) -> float | None:
+    """A number as JSON can hold it."""
+    return float(value) if math.isfinite(value) else None
