@@ -184,7 +184,7 @@ def fourier(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
         value = float((f * g.conj()).real[:, on].sum()) / math.sqrt(powers[0] * powers[1])
         if value < 1 / 7:
             share = (last[1] - 1 / 7) / (last[1] - value)
-            return 1 / (last[0] + share * (index * width - last[0]))
+            return float(1 / (last[0] + share * (index * width - last[0])))
         last = (index * width, value)
     return 1 / last[0]
 

@@ -148,7 +148,5 @@ def table(verification: Verification) -> str:
     ]
     head = ("", "check", "found", "limit", "")
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(4)]
-    lines = [
-        "  ".join((*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4])) for row in (head, *rows)
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+    padded = [[*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]] for row in (head, *rows)]
+    return "\n".join("  ".join(row).rstrip() for row in padded)

@@ -1,7 +1,8 @@
 """Where an output has structures that its input has not: groups of voxels that degrade to something else.
 
-The residual (degraded output less input) is smoothed to the size of a few input voxels and held against what is usual
-where the input is as busy: the spread of the residual in sixteen classes of the input's local contrast, each by its
+Of the residual (degraded output less input) the median over three input voxels on each refined axis is taken, so that
+only what is as large as that is left: a glint at which the sensor itself rang, one voxel wide, is no structure. It is
+held against what is usual where the input is as busy: the spread of the residual in sixteen classes of the input's local contrast, each by its
 median absolute deviation, so that edges, at which every network errs, are compared with edges.
 """
 
@@ -17,7 +18,7 @@ from geomedsr.image import Voxels
 
 __all__ = ["Invented", "contrast", "invented"]
 
-_SIGMA = 1.0
+_SIGMA = 1.5
 _CLASSES = (0.25, 0.5, 0.75, 0.9, 0.95, 0.975, 0.99, 0.995, 0.998, 0.999)
 """The shares of the voxels that are less busy than each class: finer where few are."""
 
@@ -45,7 +46,7 @@ def contrast(y: Voxels, factor: Factor, ranges: NDArray[np.float64]) -> Voxels:
     """
     from scipy import ndimage
 
-    sigma = (0.0, *(1.5 * _SIGMA if f > 1 else 0.0 for f in factor))
+    sigma = (0.0, *(_SIGMA if f > 1 else 0.0 for f in factor))
     known = np.isfinite(y)
     weight = np.maximum(ndimage.gaussian_filter(known.astype(np.float32), sigma), 1e-6)
     filled = np.where(known, y, np.float32(0)).astype(np.float64)
@@ -74,8 +75,7 @@ def _of_channel(
     known = np.isfinite(residual)
     if known.sum() < 4 * _FEWEST:
         return None
-    sigma = [_SIGMA if f > 1 else 0.0 for f in factor]
-    smooth = ndimage.gaussian_filter(np.where(known, residual, np.float32(0)), sigma)
+    smooth = ndimage.median_filter(np.where(known, residual, np.float32(0)), [3 if f > 1 else 1 for f in factor])
     usual = _usual(smooth, busy, known)
     score = np.where(known, np.abs(smooth) / np.maximum(usual, _LEAST * span), 0)
     place = tuple(int(i) for i in np.unravel_index(int(score.argmax()), score.shape))

@@ -40,7 +40,7 @@ ENDS = (0.2, 1.0)
 SEAM = (12.0, 20.0)
 HISTOGRAM = (5.0, 15.0)
 NDVI = (0.02, 0.05)
-INVENTED = (12.0, 20.0)
+INVENTED = (15.0, 20.0)
 DETAIL = 4.0
 """Times what the input's spectrum lets expect."""
 
