@@ -2,8 +2,9 @@
 
 Of the residual (degraded output less input) the median over three input voxels on each refined axis is taken, so that
 only what is as large as that is left: a glint at which the sensor itself rang, one voxel wide, is no structure. It is
-held against what is usual where the input is as busy: the spread of the residual in sixteen classes of the input's local contrast, each by its
-median absolute deviation, so that edges, at which every network errs, are compared with edges.
+held against what is usual where the input is as busy: the spread of the residual in classes of the input's local
+contrast, each by its median absolute deviation, so that edges, at which every network errs, are compared with edges.
+Beyond the busiest class, where sensors saturate and ring, it is taken to grow with the square of the contrast.
 """
 
 from __future__ import annotations
@@ -90,5 +91,5 @@ def _usual(smooth: NDArray[np.float32], busy: NDArray[np.float32], known: NDArra
     rows = [(np.median(level), 1.4826 * np.median(sizes)) for level, sizes in found if len(sizes) >= _FEWEST]
     levels, spreads = (np.array(column) for column in zip(*rows, strict=True))
     spreads = np.maximum.accumulate(spreads)
-    beyond = spreads[-1] * busy / max(float(levels[-1]), 1e-12)
+    beyond = spreads[-1] * (busy / max(float(levels[-1]), 1e-12)) ** 2
     return np.asarray(np.where(busy > levels[-1], beyond, np.interp(busy, levels, spreads)))
