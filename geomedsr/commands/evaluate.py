@@ -57,9 +57,8 @@ def evaluate(
     from geomedsr.run.evaluation_folder import EvaluationFolder
     from geomedsr.run.evaluation_folder import as_json as plain
 
-    question = evaluating.Question(
-        tuple((metrics or "").replace(" ", "").split(",")) if metrics else (), data_range, bands
-    )
+    chosen = tuple(name.strip() for name in metrics.split(",")) if metrics else ()
+    question = evaluating.Question(chosen, data_range, bands)
     judge = evaluating.asked(predictions, references, models, data, bands, axes, seed)
     folder = EvaluationFolder(out, overwrite) if out is not None else None
     found = evaluating.evaluate(

@@ -47,6 +47,7 @@ __all__ = [
 SUFFIXES: tuple[str, ...] = (".zarr",)
 
 _KEY = "zarr_archive"
+_PROVENANCE = "geomedsr_provenance"
 _AXIS_NAMES = {2: ("y", "x"), 3: ("x", "y", "z")}
 _OF_THE_OLD_NUMBERS = {"valid_min", "valid_max", "valid_range", "dtype"}
 _WRITTEN_ANEW = {"scale_factor", "add_offset", "_FillValue", "missing_value", "nodata", "_ARRAY_DIMENSIONS", "axes"}
@@ -122,6 +123,7 @@ class ZarrSource:
             {_KEY: Remembered(self._layout, storage, node.dtype, number(node.fill_value), node.attributes)},
             scaling_of([self._layout.scaling] * len(self._layout.channels)),
             has_holes=node.dtype.kind == "f" or self._layout.nodata is not None,
+            provenance=provenance if isinstance(provenance := node.attributes.get(_PROVENANCE), str) else None,
         )
         self._coding = Coding(node.dtype, self._layout.nodata, self._layout.scaling)
         self._array: zarr.Array[Any] | None = None
@@ -309,6 +311,8 @@ def _attributes(spec: ImageSpec, storage: Storage, names: tuple[str, ...], befor
         attributes["_FillValue"] = fill_attribute(spec.nodata, spec.dtype)
     if spec.scaling:
         attributes["scale_factor"], attributes["add_offset"] = spec.scaling[0].slope, spec.scaling[0].intercept
+    if spec.provenance is not None:
+        attributes[_PROVENANCE] = spec.provenance
     return {**attributes, NOTE: note(spec)}
 
 

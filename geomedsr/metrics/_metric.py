@@ -12,7 +12,10 @@ Better = Literal["higher", "lower"]
 
 
 class Metric(Protocol):
-    """What a module in `geomedsr/metrics/` offers. UNITS may be "image" (those of the voxels) or "space" (mm or m)."""
+    """What a module in `geomedsr/metrics/` offers.
+
+    UNITS are "image" (those of the voxels), "space" (those of the spacing), or as they are named.
+    """
 
     LABEL: str
     UNITS: str

@@ -39,7 +39,13 @@ def box_plot(found: Evaluation, path: Path) -> Path:
         values = [_values(found, method, metric) for method in methods]
         panel.boxplot(values, tick_labels=methods, showfliers=False)
         for place, dots in enumerate(values, 1):
-            panel.plot(np.linspace(place - 0.12, place + 0.12, len(dots)), dots, ".", color="tab:blue", alpha=0.6)
+            panel.plot(
+                place + 0.24 * (np.arange(len(dots)) + 0.5) / max(len(dots), 1) - 0.12,
+                dots,
+                ".",
+                color="tab:blue",
+                alpha=0.6,
+            )
         units = f" ({facts['units']})" if facts["units"] else ""
         panel.set_title(f"{facts['label']}{units}\n{facts['better']} is better", fontsize=9)
         panel.tick_params(labelsize=8, axis="both")

@@ -13,11 +13,12 @@ from geomedsr.errors import GridError, InputError
 from geomedsr.grid import Box
 from geomedsr.image import ImageSpec, Source, Voxels
 from geomedsr.io import format_of
-from geomedsr.run.catalogue import load_model
+from geomedsr.run.catalogue import load_model, shipped
 from geomedsr.run.channels import Selected, parse_bands
 from geomedsr.run.check import differences
 from geomedsr.run.description import crs_name
 from geomedsr.run.fit import BASELINES
+from geomedsr.run.provenance import read_provenance
 from geomedsr.run.targets import Inputs, Job, check_folder, check_target
 from geomedsr.trust.verify import Check, Verification, judged
 
@@ -41,7 +42,8 @@ def verify(
 ) -> Verification:
     """All checks of an output against its input; the map of what they disagree in goes into the file `residual`.
 
-    The degradation by which they must agree is that of `model`, or else the average of the fine voxels.
+    The degradation by which they must agree is that of `model`, else of the model that the output says it was made by,
+    else the average of the fine voxels.
 
     Raises:
         GeomedsrError: one of the files cannot be read, or they cannot be compared at all.
@@ -53,7 +55,7 @@ def verify(
     try:
         if bands is not None:
             before = Selected(before, parse_bands(bands, before.spec.channels, against.name))
-        name, linear = _degradation(model, len(after.spec.channels))
+        name, linear = _degradation(model, after.spec)
         checks, error = _compared(out, before, after, linear, progress)
     finally:
         after.close()
@@ -63,18 +65,21 @@ def verify(
     return Verification(str(against), str(out), name, checks)
 
 
-def _degradation(model: str | None, channels: int) -> tuple[str, Linear]:
-    """The model's name, and the linear part of its degradation."""
-    from geomedsr.model import build_degradation
-    from geomedsr.trust._degraded import AVERAGE, linear_part
+def _degradation(model: str | None, after: ImageSpec) -> tuple[str, Linear]:
+    """The model's name, and how its outputs are made coarse again.
 
-    if model is None or model in BASELINES:
-        return model or "", AVERAGE
-    loaded = load_model(model)
-    if loaded.recipe is None:
-        return loaded.name, AVERAGE
-    part = linear_part(loaded.recipe.degradation.name, build_degradation(loaded.recipe), channels)
-    return loaded.name, part or AVERAGE
+    A model that the output names by itself counts if it is one of the package's, with the same weights.
+    """
+    from geomedsr.trust._degraded import AVERAGE, degradation_of
+
+    told = (read_provenance(after.provenance) or {}).get("model", {})
+    name = model or str(told.get("name", ""))
+    if name in BASELINES or (model is None and name not in shipped()):
+        return name, AVERAGE
+    loaded = load_model(name)
+    if model is None and loaded.sha256 != told.get("sha256"):
+        return name, AVERAGE
+    return loaded.name, degradation_of(loaded, len(after.channels))
 
 
 def _compared(

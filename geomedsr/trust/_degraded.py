@@ -11,8 +11,9 @@ import torch
 from geomedsr.degradations._degradation import Degradation, Separable
 from geomedsr.grid import Factor
 from geomedsr.image import Voxels
+from geomedsr.model import Model, build_degradation
 
-__all__ = ["AVERAGE", "Linear", "averaged", "linear_part"]
+__all__ = ["AVERAGE", "Linear", "averaged", "degradation_of", "linear_part"]
 
 _CLEAN = 0.02
 """How much of a coarse voxel's weight may lie on invalid fine ones before it counts as invalid."""
@@ -55,6 +56,14 @@ class Linear:
 
 
 AVERAGE = Linear("average of the fine voxels")
+
+
+def degradation_of(model: Model, channels: int) -> Linear:
+    """How a model's outputs are made coarse again: by its own degradation, or by the average where that has no map."""
+    if model.recipe is None:
+        return AVERAGE
+    name = model.recipe.degradation.name
+    return linear_part(name, build_degradation(model.recipe), channels) or AVERAGE
 
 
 def linear_part(name: str, degradation: Degradation, channels: int) -> Linear | None:

@@ -23,21 +23,21 @@ _FLAT = 1e-6
 
 
 class Shift:
-    """Sums over blocks of which the displacement is solved."""
+    """Sums over blocks of which the displacement is solved; channels count by their `ranges`."""
 
-    def __init__(self, ndim: int) -> None:
-        self._gram = np.zeros((ndim, ndim))
-        self._right = np.zeros(ndim)
+    def __init__(self, ndim: int, ranges: NDArray[np.float64]) -> None:
+        self._gram, self._right = np.zeros((ndim, ndim)), np.zeros(ndim)
+        self._scales = ranges**2
 
     def add(self, coarse: Voxels, y: Voxels) -> None:
         """Takes a block: the output's average, and the input.
 
         Shape: (C, *S) both
         """
-        for a, b in zip(coarse.astype(np.float64), y.astype(np.float64), strict=True):
-            self._add(a, b)
+        for a, b, scale in zip(coarse.astype(np.float64), y.astype(np.float64), self._scales, strict=True):
+            self._add(a, b, float(scale))
 
-    def _add(self, a: NDArray[np.float64], b: NDArray[np.float64]) -> None:
+    def _add(self, a: NDArray[np.float64], b: NDArray[np.float64], scale: float) -> None:
         axes = [axis for axis, n in enumerate(a.shape) if n >= 3]
         inner = tuple(slice(1, -1) if axis in axes else slice(None) for axis in range(a.ndim))
         middle, difference = (a + b) / 2, (b - a)[inner]
@@ -50,7 +50,6 @@ class Shift:
         width = _LONGEST_TAIL * float(np.sqrt(np.mean(rest**2)))
         rest = np.clip(rest, -width, width)
         rows = np.stack([slope[known] for slope in slopes])
-        scale = float(np.var(b[inner][known])) or 1.0
         self._gram[np.ix_(axes, axes)] += rows @ rows.T / scale
         self._right[axes] += rows @ rest / scale
 

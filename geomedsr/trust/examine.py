@@ -96,7 +96,7 @@ class _Work:
     def __post_init__(self) -> None:
         pair, factor = self.pair, self.pair.factor
         self.names = pair.after.spec.channels
-        self.shift, self.spectra = Shift(len(factor)), Spectra(factor)
+        self.shift, self.spectra = Shift(len(factor), self.ranges), Spectra(factor)
         self.seams = Seams(pair.shape, factor, self.ranges)
         self.ends = [(Ends(), Ends()) for _ in self.names]
         self.holes = [Holes() for _ in self.names]
