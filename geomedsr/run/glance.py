@@ -25,17 +25,22 @@ _SIZES = {2: 48, 3: 20}
 _MOST_CHANNELS = 16
 _MOVED = 0.1
 _DIFFERS = 30.0
+_TIMES_CUBIC = 2.5
+_CERTAIN = 0.03
+"""No shift is told whose standard deviation is more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """By how many voxels the output lies from its input, by how much of the input's spread (in percent) it differs from
-    it when it is made coarse again, and how many voxels are invalid in one of both alone. NaN: the boxes do not tell.
+    it when it is made coarse again, and how many voxels are invalid in one of both alone. `plain` is by how much cubic
+    interpolation would have differed. NaN: the boxes do not tell.
     """
 
     moved: float = math.nan
     differs: float = math.nan
     holes: int = 0
+    plain: float = math.nan
 
     def __str__(self) -> str:
         parts = [
@@ -48,7 +53,8 @@ class Seen:
     @property
     def doubt(self) -> str | None:
         """A sentence where an honest output would not look like this."""
-        if not (self.moved > _MOVED or self.differs > _DIFFERS or self.holes):
+        differs = self.differs > _DIFFERS and not self.differs <= _TIMES_CUBIC * self.plain
+        if not (self.moved > _MOVED or differs or self.holes):
             return None
         return f"A glance at the output finds it {self}: hold it against its input with geomedsr verify."
 
@@ -75,6 +81,7 @@ class Glance:
 
     def seen(self, model: Model) -> Seen:
         """What the boxes say of the output that `model` made."""
+        from geomedsr.trust._degraded import interpolated
         from geomedsr.trust._values import Holes
 
         pairs = [(self._source.read(box)[: self._count], room) for box, room in self._kept.items()]
@@ -82,7 +89,9 @@ class Glance:
         for y, x in pairs:
             for channel in range(self._count):
                 holes.add(x[channel], y[channel], self._factor)
-        return Seen(self._moved(pairs), self._differs(model, pairs), holes.lost + holes.made)
+        smooth = [(y, interpolated(y, self._factor)) for y, _ in pairs]
+        plain, found = self._differs(model, smooth), self._differs(model, pairs)
+        return Seen(self._moved(pairs), found, holes.lost + holes.made, plain)
 
     def _moved(self, pairs: list[tuple[Voxels, Voxels]]) -> float:
         """The largest displacement on an axis, in voxels of the output."""
@@ -92,7 +101,8 @@ class Glance:
         shift = Shift(len(self._factor), _spans([y for y, _ in pairs]))
         for y, x in pairs:
             shift.add(averaged(x, self._factor), y)
-        moved = np.abs(shift.voxels * np.array(self._factor))
+        factor = np.array(self._factor)
+        moved = np.where(shift.doubt * factor <= _CERTAIN, np.abs(shift.voxels * factor), np.nan)
         return float(np.nanmax(moved)) if np.isfinite(moved).any() else math.nan
 
     def _differs(self, model: Model, pairs: list[tuple[Voxels, Voxels]]) -> float:

@@ -12,8 +12,9 @@ from geomedsr.degradations._degradation import Degradation, Separable
 from geomedsr.grid import Factor
 from geomedsr.image import Voxels
 from geomedsr.model import Model, build_degradation
+from geomedsr.networks.interpolate import upsample
 
-__all__ = ["AVERAGE", "Linear", "averaged", "degradation_of", "linear_part"]
+__all__ = ["AVERAGE", "Linear", "averaged", "degradation_of", "interpolated", "linear_part"]
 
 _CLEAN = 0.02
 """How much of a coarse voxel's weight may lie on invalid fine ones before it counts as invalid."""
@@ -71,6 +72,20 @@ def linear_part(name: str, degradation: Degradation, channels: int) -> Linear | 
     if not isinstance(degradation, Separable) or any(one.random for one in degradation.ranges):
         return None
     return Linear(name, degradation) if degradation.maps in (1, channels) else None
+
+
+def interpolated(y: Voxels, factor: Factor) -> Voxels:
+    """The coarse image made finer by cubic interpolation: what a network would have to do better than.
+
+    Shape: (C, *S) to (C, *(S * factor)), NaN where the coarse voxel is invalid
+    """
+    smooth = upsample(torch.from_numpy(np.nan_to_num(y))[None], "cubic", factor)[0].numpy()
+    invalid = np.isnan(y)
+    if invalid.any():
+        for axis, f in enumerate(factor, start=1):
+            invalid = np.repeat(invalid, f, axis)
+        smooth[invalid] = np.nan
+    return np.asarray(smooth)
 
 
 def averaged(x: Voxels, factor: Factor) -> Voxels:

@@ -11,11 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from geomedsr.grid import Factor, Shape
-from geomedsr.networks.interpolate import upsample
+from geomedsr.image import Voxels
 from geomedsr.trust._aligned import Block
 
 __all__ = ["HALO", "Seam", "Seams"]
@@ -51,10 +50,8 @@ class Seams:
         self._totals = [np.zeros(n) for n in fine]
         self._counts = [np.zeros(n) for n in fine]
 
-    def add(self, block: Block) -> None:
-        """Takes a block with its rim."""
-        filled = torch.from_numpy(np.nan_to_num(block.y))[None]
-        smooth = upsample(filled, "cubic", self._factor)[0].numpy()
+    def add(self, block: Block, smooth: Voxels) -> None:
+        """Takes a block with its rim, and the input's interpolation there."""
         scale = self._ranges.reshape(-1, *[1] * (block.x.ndim - 1))
         own = (block.x - smooth) / scale
         inner = block.inner_fine

@@ -28,6 +28,7 @@ class Shift:
     def __init__(self, ndim: int, ranges: NDArray[np.float64]) -> None:
         self._gram, self._right = np.zeros((ndim, ndim)), np.zeros(ndim)
         self._scales = ranges**2
+        self._rest, self._count = 0.0, 0
 
     def add(self, coarse: Voxels, y: Voxels) -> None:
         """Takes a block: the output's average, and the input.
@@ -52,13 +53,28 @@ class Shift:
         rows = np.stack([slope[known] for slope in slopes])
         self._gram[np.ix_(axes, axes)] += rows @ rows.T / scale
         self._right[axes] += rows @ rest / scale
+        self._rest += float(rest @ rest) / scale
+        self._count += rest.size
 
     @property
     def voxels(self) -> NDArray[np.float64]:
         """How far the output lies from the input on each axis, in voxels of the input; NaN where it is all flat."""
-        found = np.full(len(self._right), np.nan)
-        diagonal = np.diag(self._gram)
-        axes = np.flatnonzero(diagonal > _FLAT * max(float(diagonal.max(initial=0)), 1e-12))
+        found, axes = np.full(len(self._right), np.nan), self._axes
         if axes.size:
             found[axes] = np.linalg.lstsq(self._gram[np.ix_(axes, axes)], self._right[axes], rcond=None)[0]
         return found
+
+    @property
+    def doubt(self) -> NDArray[np.float64]:
+        """The standard deviation of `voxels`, as far as the differences are noise; NaN where it is all flat."""
+        found, axes = np.full(len(self._right), np.nan), self._axes
+        if axes.size:
+            inverse = np.linalg.pinv(self._gram[np.ix_(axes, axes)], hermitian=True)
+            found[axes] = np.sqrt(np.maximum(np.diag(inverse), 0) * self._rest / max(self._count, 1))
+        return found
+
+    @property
+    def _axes(self) -> NDArray[np.intp]:
+        """The axes on which the images are not flat."""
+        diagonal = np.diag(self._gram)
+        return np.flatnonzero(diagonal > _FLAT * max(float(diagonal.max(initial=0)), 1e-12))

@@ -15,7 +15,7 @@ from geomedsr.data.intensity import sample_boxes
 from geomedsr.grid import Grid
 from geomedsr.image import Source, Voxels
 from geomedsr.trust._aligned import Aligned, Block
-from geomedsr.trust._degraded import Linear, averaged
+from geomedsr.trust._degraded import Linear, averaged, interpolated
 from geomedsr.trust._invented import contrast, invented
 from geomedsr.trust._seams import HALO, Seams
 from geomedsr.trust._shift import Shift
@@ -35,7 +35,11 @@ takes the far end for a neighbour."""
 
 # What warns and what fails. Honest outputs stay far below (benchmarks/verify.py shows them beside planted faults).
 SHIFT = (0.025, 0.05)
+CERTAIN = 4.0
+"""Standard deviations of a shift that are no shift."""
 CONSISTENCY = (10.0, 30.0)
+INTERPOLATION = (1.5, 2.5)
+"""Times what cubic interpolation differs: of an image that is mostly noise even that gives little back."""
 ENDS = (0.2, 1.0)
 SEAM = (12.0, 20.0)
 HISTOGRAM = (5.0, 15.0)
@@ -102,7 +106,7 @@ class _Work:
         self.holes = [Holes() for _ in self.names]
         self.drift = Drift(math.prod(pair.shape), self.names)
         self.residual, self.busy = self._array(len(self.names)), self._array(1)
-        self.moments = np.zeros((len(self.names), 4))
+        self.moments = np.zeros((len(self.names), 5))
 
     def _array(self, channels: int) -> Voxels:
         """Room for a figure for each input voxel: in memory, or in a file that is gone at the end."""
@@ -116,26 +120,33 @@ class _Work:
         factor = self.pair.factor
         x, y = block.x[block.inner_fine], block.y[block.inner]
         coarse = self.linear(block.x, factor)[block.inner]
+        smooth = interpolated(block.y, factor)
+        plain = self.linear(smooth, factor)[block.inner]
         place = (slice(None), *block.box.slices)
         self.residual[place] = coarse - y
         self.busy[place] = contrast(block.y, factor, self.ranges)[block.inner]
         self.shift.add(averaged(x, factor), y)
-        self.seams.add(block)
+        self.seams.add(block, smooth)
         self.spectra.add(block)
         self.drift.add(coarse, y)
         for channel in range(len(self.names)):
-            self._add_channel(channel, x[channel], y[channel], coarse[channel])
+            self._add_channel(channel, x[channel], y[channel], coarse[channel], plain[channel])
 
     def _add_channel(
-        self, channel: int, x: NDArray[np.float32], y: NDArray[np.float32], coarse: NDArray[np.float32]
+        self,
+        channel: int,
+        x: NDArray[np.float32],
+        y: NDArray[np.float32],
+        coarse: NDArray[np.float32],
+        plain: NDArray[np.float32],
     ) -> None:
         for ends, image in zip(self.ends[channel], (x, y), strict=True):
             ends.add(image[np.isfinite(image)])
         self.holes[channel].add(x, y, self.pair.factor)
-        both = np.isfinite(coarse) & np.isfinite(y)
+        both = np.isfinite(coarse) & np.isfinite(plain) & np.isfinite(y)
         there = y[both].astype(np.float64)
-        error = coarse[both] - there
-        self.moments[channel] += (there.size, there.sum(), (there**2).sum(), (error**2).sum())
+        errors = [float(((image[both] - there) ** 2).sum()) for image in (coarse, plain)]
+        self.moments[channel] += (there.size, there.sum(), (there**2).sum(), *errors)
 
     def checks(self) -> Iterator[Check]:
         """What was found, judged."""
@@ -149,10 +160,12 @@ class _Work:
         yield from self._details()
 
     def _shifts(self) -> Iterator[Check]:
-        moved = self.shift.voxels * np.array(self.pair.factor)
+        moved, doubt = (each * np.array(self.pair.factor) for each in (self.shift.voxels, self.shift.doubt))
         if np.isfinite(moved).any():
-            text = "moved by " + ", ".join("?" if np.isnan(one) else f"{one:+.3f}" for one in moved) + " on its axes"
-            yield judged("shift", float(np.nanmax(np.abs(moved))), *SHIFT, unit="voxel", explanation=text)
+            told = [f"{one:+.4f} ± {sd:.4f}" for one, sd in zip(moved, doubt, strict=True) if np.isfinite(one)]
+            limits = [max(limit, CERTAIN * float(np.nanmax(doubt))) for limit in SHIFT]
+            text = f"moved by {', '.join(told)} on its axes"
+            yield judged("shift", float(np.nanmax(np.abs(moved))), *limits, unit="voxel", explanation=text)
 
     def _holes(self) -> Iterator[Check]:
         for name, holes in zip(self.names, self.holes, strict=True):
@@ -161,12 +174,13 @@ class _Work:
             yield judged("nodata", wrong, 0, 0, unit="voxels", channel=name, explanation=text if wrong else "")
 
     def _consistencies(self) -> Iterator[Check]:
-        for name, (count, first, second, errors) in zip(self.names, self.moments, strict=True):
+        for name, (count, first, second, *errors) in zip(self.names, self.moments, strict=True):
             spread = math.sqrt(max(second / count - (first / count) ** 2, 0)) if count else 0
             if spread > 0:
-                found = 100 * math.sqrt(errors / count) / spread
-                text = f"made coarse by {self.linear.name}, against the spread of the input"
-                yield judged("consistency", found, *CONSISTENCY, unit="%", channel=name, explanation=text)
+                found, plain = (100 * math.sqrt(error / count) / spread for error in errors)
+                limits = [max(limit, times * plain) for limit, times in zip(CONSISTENCY, INTERPOLATION, strict=True)]
+                text = f"of the input's spread, made coarse by {self.linear.name}; cubic interpolation: {plain:.3g} %"
+                yield judged("consistency", found, *limits, unit="%", channel=name, explanation=text)
 
     def _inventions(self) -> Iterator[Check]:
         border = [_BORDER if rim is None else 0 for rim in self.linear.halo(self.pair.factor)]
