@@ -41,6 +41,7 @@ class ImageSpec:
     remembered in its own `extra` when it read the image. `scaling` says of each channel how its stored values become
     physical ones (empty: they are); every format honours it, or stores physical values in a real dtype. `has_holes`
     says that voxels may be invalid (NaN), be it by a nodata, a mask, an alpha band, or because they are real numbers.
+    `provenance` is the JSON text that says how the image was made, which every format writes and reads.
     """
 
     grid: Grid
@@ -51,6 +52,7 @@ class ImageSpec:
     extra: Mapping[str, object] = field(default_factory=dict)
     scaling: tuple[Scaling, ...] = ()
     has_holes: bool = False
+    provenance: str | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

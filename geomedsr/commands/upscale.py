@@ -38,6 +38,8 @@ __all__ = ["upscale"]
 @click.option("--precision", type=click.Choice(["float32", "bf16"]), default="float32", show_default=True)
 @click.option("--tile", type=numbers, metavar="512,512", help="The tile in the input's voxels; else chosen by memory.")
 @click.option("--memory", type=amount, metavar="4GB", help="The memory to use at most; else chosen by the machine's.")
+@click.option("--sidecar", is_flag=True, help="Also write how it was made into a JSON file beside the output.")
+@click.option("--bids", is_flag=True, help="Name outputs as BIDS derivatives (desc-sr), with sidecars.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 @click.option("--skip-existing", is_flag=True, help="Leave inputs alone whose output exists.")
 @click.option("--on-error", type=click.Choice(["stop", "continue"]), default="stop", show_default=True)

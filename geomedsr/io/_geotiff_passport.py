@@ -45,6 +45,9 @@ _NOT_KEPT = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC", "GE
 _NOT_KEPT_XML = ("xml:gml", "xml:BOX", "xml:VRT", "xml:IPR")
 
 
+_PROVENANCE = "GEOMEDSR_PROVENANCE"
+
+
 class ControlPoint(NamedTuple):
     """Where a point of the raster (row and column count edges) is in the world."""
 
@@ -121,6 +124,19 @@ class Passport:
     def is_point(self) -> bool:
         """Whether the file says that its voxels are points (AREA_OR_POINT)."""
         return dict(dict(self.tags).get("", ())).get("AREA_OR_POINT", "").lower() == "point"
+
+    @property
+    def provenance(self) -> str | None:
+        """The JSON text that says how the image was made."""
+        return dict(dict(self.tags).get("", ())).get(_PROVENANCE)
+
+    def with_provenance(self, text: str | None) -> Passport:
+        """The passport with that text among its tags, in the default namespace, which a COG keeps, too."""
+        if text is None:
+            return self
+        namespaces = dict(self.tags)
+        namespaces[""] = tuple({**dict(namespaces.get("", ())), _PROVENANCE: text}.items())
+        return replace(self, tags=tuple(namespaces.items()))
 
     def with_bands(self, index: tuple[int, ...]) -> Passport:
         """The passport of some of the bands, counted from 0."""

@@ -108,7 +108,7 @@ def planned(path: Path, spec: ImageSpec) -> Plan:
         raise OutputError(f"{path.name} would be a GeoTIFF, which has 2 axes; the image has {spec.grid.ndim}.")
     if dtype.name not in _STORED:
         raise OutputError(f"{path.name} cannot store {spec.dtype}; choose one of {', '.join(_STORED)}.")
-    passport = _passport(spec)
+    passport = _passport(spec).with_provenance(spec.provenance)
     codings = tuple(_codings(passport, spec, dtype))
     mask = _mask(passport, codings)
     bands = tuple(replace(band, scaling=new.scaling) for band, new in zip(passport.bands, codings, strict=True))

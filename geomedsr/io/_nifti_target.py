@@ -13,6 +13,7 @@ from geomedsr.errors import GridError, InputError, OutputError
 from geomedsr.grid import Factor, Grid
 from geomedsr.image import ImageSpec
 from geomedsr.io._coding import PLAIN
+from geomedsr.io._nifti_extensions import with_provenance
 from geomedsr.io._nifti_header import CODES, NiftiHeader, qform_of, sform_of, thickened
 
 __all__ = ["target_header", "volume_grid"]
@@ -37,7 +38,7 @@ def target_header(spec: ImageSpec, name: str, *, single: bool) -> NiftiHeader:
     draft.set_voxels(spec, source)
     draft.set_place(volume_grid(spec.grid), source)
     draft.sign()
-    return draft.finished(name, source, single=single)
+    return draft.finished(name, source, single=single, provenance=spec.provenance)
 
 
 def volume_grid(grid: Grid) -> Grid:
@@ -131,11 +132,13 @@ class _Draft:
         if len(signed) <= _LONGEST_DESCRIP:
             self.fields["descrip"] = signed
 
-    def finished(self, name: str, source: NiftiHeader | None, *, single: bool) -> NiftiHeader:
-        """The header with its magic and offset right."""
+    def finished(
+        self, name: str, source: NiftiHeader | None, *, single: bool, provenance: str | None = None
+    ) -> NiftiHeader:
+        """The header with its magic and offset right, and an extension that says how the image was made."""
         size = self.fields.template_dtype.itemsize
         self.fields["magic"] = self.fields.single_magic if single else self.fields.pair_magic
-        after = self.after
+        after = with_provenance(self.after, provenance, self.fields.endianness) if provenance else self.after
         if single:
             after = after or bytes(4)
             is_as_before = source is not None and source.is_single and len(source.block) == size

@@ -59,6 +59,13 @@ class ZarrImage:
         """The array, or the first of those that are its channels."""
         return self.arrays[0]
 
+    @property
+    def provenance(self) -> str | None:
+        """The text that says how the image was made, where geomedsr noted one."""
+        written = self.note.attributes.get(NOTE)
+        told = written.get("provenance") if isinstance(written, dict) else None
+        return told if isinstance(told, str) else None
+
 
 def image_at(path: Path) -> ZarrImage:
     """The image at a path: an array, or the one image of the group there.

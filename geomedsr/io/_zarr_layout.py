@@ -102,7 +102,8 @@ def noted(spec: ImageSpec, *, complete: bool) -> dict[str, Any]:
     """What `with_note` reads back, and whether the image is complete."""
     nodata = None if spec.nodata is None else _json_number(spec.nodata)
     channels = list(spec.channels)
-    return {"grid": spec.grid.to_json(), "channels": channels, "nodata": nodata, "complete": complete}
+    made = {} if spec.provenance is None else {"provenance": spec.provenance}
+    return {"grid": spec.grid.to_json(), "channels": channels, "nodata": nodata, "complete": complete, **made}
 
 
 def with_note(node: Node, layout: Layout, *, is_placed: bool) -> Layout:

@@ -180,7 +180,15 @@ def _spec(passport: Passport, chunks: tuple[int, int]) -> ImageSpec:
         extra["palette"] = True
     scaling = scaling_of(band.scaling for band in passport.bands)
     return ImageSpec(
-        passport.grid, passport.names, passport.dtype, passport.nodata, chunks, extra, scaling, passport.has_holes
+        passport.grid,
+        passport.names,
+        passport.dtype,
+        passport.nodata,
+        chunks,
+        extra,
+        scaling,
+        passport.has_holes,
+        passport.provenance,
     )
 
 

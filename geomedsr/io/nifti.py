@@ -27,6 +27,7 @@ from geomedsr.grid import Box
 from geomedsr.image import ImageSpec, Voxels
 from geomedsr.io import _gzip
 from geomedsr.io._coding import with_one_scaling
+from geomedsr.io._nifti_extensions import provenance_in
 from geomedsr.io._nifti_files import (
     SUFFIXES,
     header_file,
@@ -128,6 +129,7 @@ class NiftiSource:
             extra={"nifti": self.header},
             scaling=self.header.scaling,
             has_holes=self.header.dtype.kind == "f",
+            provenance=provenance_in(self.header.after, self.header.order),
         )
         self._lock = threading.Lock()
         self._pages: _Pages | None = None

@@ -178,6 +178,7 @@ def _spec_of(image: ZarrImage, missing: int | None) -> ImageSpec:
         extra,
         scaling_of([layout.scaling] * len(layout.channels)),
         has_holes=node.dtype.kind == "f" or layout.nodata is not None or missing != 0,
+        provenance=image.provenance,
     )
 
 

@@ -10,7 +10,7 @@ from geomedsr.errors import ModelError
 from geomedsr.grid import Box
 from geomedsr.image import ImageSpec, Source, Voxels
 
-__all__ = ["MADE_UP", "Selected", "choose_channels", "contradiction", "parse_bands"]
+__all__ = ["MADE_UP", "Selected", "answers_to", "choose_channels", "contradiction", "parse_bands"]
 
 _WORDS = {"b2": "blue", "b3": "green", "b4": "red", "b8": "nir"}
 """What Sentinel-2's bands are called in words, for files that describe a band by its colour."""
@@ -68,7 +68,7 @@ def choose_channels(
 
 def _recognised(wanted: Sequence[str], present: Sequence[str]) -> str:
     """Which of the wanted channels answer by name, so that only the others must be looked up."""
-    hits = {name: [i for i, one in enumerate(present) if _keys(one) & _keys(name)] for name in wanted}
+    hits = {name: [i for i, one in enumerate(present) if answers_to(one) & answers_to(name)] for name in wanted}
     known = [f"{name} is {' or '.join(str(i + 1) for i in found)}" for name, found in hits.items() if found]
     return f" (by name, {', '.join(known)})" if known else ""
 
@@ -83,7 +83,7 @@ def contradiction(model: str, wanted: Sequence[str], chosen: Sequence[str], file
     pairs = [
         (have, want)
         for have, want in zip(chosen, wanted, strict=True)
-        if not MADE_UP.fullmatch(have.lower()) and not _keys(have) & _keys(want)
+        if not MADE_UP.fullmatch(have.lower()) and not answers_to(have) & answers_to(want)
     ]
     if not pairs:
         return None
@@ -112,7 +112,7 @@ def _band(text: str, present: Sequence[str], file: str) -> int:
             return int(text) - 1
         raise ModelError(f"There is no band {text} in {file}; it has {len(present)}, counted from 1.")
     exact = [i for i, name in enumerate(present) if name.lower() == text.lower()]
-    close = exact or [i for i, name in enumerate(present) if _keys(name) & _keys(text)]
+    close = exact or [i for i, name in enumerate(present) if answers_to(name) & answers_to(text)]
     if len(close) != 1:
         raise ModelError(f"{file} has {len(close)} bands that answer to '{text}'; its bands are {', '.join(present)}.")
     return close[0]
@@ -120,17 +120,17 @@ def _band(text: str, present: Sequence[str], file: str) -> int:
 
 def _by_name(wanted: Sequence[str], present: Sequence[str]) -> tuple[int, ...] | None:
     """The one way to find all wanted names among those present, or None."""
-    keys = [_keys(name) for name in present]
-    found = [[i for i, key in enumerate(keys) if key & _keys(name)] for name in wanted]
+    keys = [answers_to(name) for name in present]
+    found = [[i for i, key in enumerate(keys) if key & answers_to(name)] for name in wanted]
     index = tuple(hits[0] for hits in found if len(hits) == 1)
     return index if len(index) == len(set(index)) == len(wanted) else None
 
 
-def _keys(name: str) -> set[str]:
+def answers_to(name: str) -> set[str]:
     """What a channel answers to: `B02 (Blue)` to b2 and blue, `B08` to b8 and nir only by its number's word.
 
     Example:
-        >>> sorted(_keys("B02 - Blue"))
+        >>> sorted(answers_to("B02 - Blue"))
         ['b2', 'blue']
     """
     text = name.strip().lower()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,22 +13,27 @@ from geomedsr.image import ImageSpec
 from geomedsr.io import format_of
 from geomedsr.run.channels import MADE_UP
 from geomedsr.run.description import crs_name
+from geomedsr.run.glance import Seen
 
 __all__ = ["Checked", "check_output", "differences"]
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What was read back from an output, and by how many of its voxels its corners miss the input's."""
+    """What was read back from an output, by how many of its voxels its corners miss the input's, and what a glance
+    at its values saw.
+    """
 
     spec: ImageSpec
     corner_error: float
+    seen: Seen = field(default_factory=Seen)
 
     def __str__(self) -> str:
         shape = " x ".join(map(str, self.spec.grid.shape))
         spacing = " x ".join(f"{value:.6g}" for value in self.spec.grid.spacing)
         place = f"{spacing} {self.spec.grid.units}".rstrip()
-        return f"{shape} voxels of {place}, {self.spec.dtype}, corners within {self.corner_error:.1e} voxel"
+        seen = f", {self.seen}" if str(self.seen) else ""
+        return f"{shape} voxels of {place}, {self.spec.dtype}, corners within {self.corner_error:.1e} voxel{seen}"
 
 
 def check_output(

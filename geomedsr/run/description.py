@@ -13,6 +13,7 @@ from geomedsr.grid import Grid
 from geomedsr.image import ImageSpec
 from geomedsr.io import format_of
 from geomedsr.run.inputs import expand
+from geomedsr.run.provenance import read_provenance
 
 __all__ = ["crs_name", "describe", "is_placeless", "lines", "orientation"]
 
@@ -48,6 +49,7 @@ def _facts(spec: ImageSpec) -> dict[str, Any]:
         "affine": [list(row) for row in spec.grid.affine],
         "chunks": list(spec.chunks) if spec.chunks else None,
         "bytes": spec.nbytes,
+        "provenance": read_provenance(spec.provenance),
     }
 
 
@@ -93,8 +95,21 @@ def lines(facts: dict[str, Any]) -> str:
         "place": None if facts["placed"] else "unknown: spacing and extent are in voxels",
         "chunks": " x ".join(map(str, facts["chunks"])) if facts["chunks"] else "none",
         "size": f"{facts['bytes'] / 1e6:.1f} MB uncompressed",
+        "made": _made(facts["provenance"]),
     }
     return "\n".join([facts["path"], *(f"  {name:<12} {value}" for name, value in rows.items() if value is not None)])
+
+
+def _made(provenance: dict[str, Any] | None) -> str | None:
+    """How the image was made, where it says so."""
+    if provenance is None:
+        return None
+    model, source = provenance.get("model") or {}, provenance.get("input") or {}
+    hashes = [str(one.get("sha256", ""))[:12] for one in (model, source)]
+    model_name, name = (
+        f"{one.get('name')}{f' ({h})' if h else ''}" for one, h in zip((model, source), hashes, strict=True)
+    )
+    return f"{provenance.get('date')} by geomedsr {provenance['geomedsr']} with {model_name} from {name}"
 
 
 def crs_name(crs: str | None) -> str:

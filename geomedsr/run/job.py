@@ -40,6 +40,7 @@ from geomedsr.io._zarr_output import ZarrOutput
 from geomedsr.io._zarr_place import Place, is_url
 from geomedsr.run.check import Checked, check_output
 from geomedsr.run.planning import Plan, Settings, asked, creation_options, promised, selected
+from geomedsr.run.provenance import stamped
 from geomedsr.run.targets import make_folder
 from geomedsr.run.upscaling import Listener, announce, open_planned
 from geomedsr.run.worker import Assignment, Result, fingerprint, ready_upscaler
@@ -309,7 +310,7 @@ class Job:
             root.parent.mkdir(parents=True, exist_ok=True)
         elif Place(root).exists() and not self.settings.overwrite:
             raise OutputError(f"{Place(root)} exists already; pass --overwrite to replace it.")
-        after, options = asked(made, made.before, self.settings), creation_options(self.settings)
+        after, options = stamped(made, self.settings), creation_options(self.settings)
         ZarrOutput.create(root, after, options, name=made.job.target)
         self.records.write(name, json.dumps([fitted.offset, fitted.scale]).encode())
         return fitted.offset, fitted.scale

@@ -14,6 +14,7 @@ from geomedsr.image import ImageSpec
 from geomedsr.io import format_of
 from geomedsr.run.catalogue import load_model
 from geomedsr.run.fit import BASELINES, Fit, fit, scale_factor
+from geomedsr.run.sidecar import check_sidecar
 from geomedsr.run.targets import FORMATS, Job, check_conversion, check_space
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Settings:
     options: Mapping[str, str] = field(default_factory=dict)
     overwrite: bool = False
     skip_existing: bool = False
+    sidecar: bool = False
+    bids: bool = False
 
     def __post_init__(self) -> None:
         if self.overwrite and self.skip_existing:
@@ -84,6 +87,8 @@ def plan(job: Job, settings: Settings) -> Plan:
     finally:
         source.close()
     check_conversion(job.target, before)
+    if settings.sidecar or settings.bids:
+        check_sidecar(job.target, replace=settings.overwrite)
     model = _model_for(settings, before)
     chosen = fit(model, before, job.source.name, settings.bands, settings.axes)
     factor = upscaler_for(model, chosen, settings).factor_for(selected(before, chosen))

@@ -12,6 +12,7 @@ from geomedsr.errors import OutputError
 from geomedsr.image import ImageSpec
 from geomedsr.io import exists_at, is_url, suffix_of, suffixes
 from geomedsr.run.inputs import Found, archive_of
+from geomedsr.run.sidecar import bids_name
 
 __all__ = [
     "FORMATS",
@@ -59,8 +60,10 @@ def is_file_target(out: Path) -> bool:
     return False
 
 
-def plan_targets(found: Sequence[Found], out: Path, form: str | None = None) -> list[Job]:
+def plan_targets(found: Sequence[Found], out: Path, form: str | None = None, *, bids: bool = False) -> list[Job]:
     """Each image with its output: `out` itself where that is a file, the same name below it where it is a folder.
+
+    With `bids` that name is the derivative's.
 
     Raises:
         OutputError: several images for one file, two images with one name, or a folder that cannot be.
@@ -71,7 +74,9 @@ def plan_targets(found: Sequence[Found], out: Path, form: str | None = None) -> 
         _check_suffix(out, form)
         jobs = [Job(found[0].path, out)]
     else:
-        jobs = [Job(image.path, out / _named(image.relative, form)) for image in found]
+        named = [_named(image.relative, form) for image in found]
+        named = [path.with_name(bids_name(path.name)) for path in named] if bids else named
+        jobs = [Job(image.path, out / path) for image, path in zip(found, named, strict=True)]
     _check_distinct(jobs)
     check_folder(out.parent if is_file_target(out) else out)
     return jobs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -17,8 +17,11 @@ from geomedsr.run.channels import Selected
 from geomedsr.run.check import Checked, check_output
 from geomedsr.run.description import is_placeless
 from geomedsr.run.fit import BASELINES
+from geomedsr.run.glance import Glance
 from geomedsr.run.inputs import Found, archive_of, expand
-from geomedsr.run.planning import Plan, Settings, asked, creation_options, plan, promised, upscaler_for
+from geomedsr.run.planning import Plan, Settings, creation_options, plan, promised, upscaler_for
+from geomedsr.run.provenance import stamped
+from geomedsr.run.sidecar import describe_dataset, write_sidecar
 from geomedsr.run.targets import Inputs, Job, check_apart, check_target, is_file_target, make_folder, plan_targets
 from geomedsr.run.values import value_warnings
 
@@ -120,6 +123,9 @@ def upscale(plan: Plan, settings: Settings, listener: Listener) -> Report:
         finally:
             source.close()
         listener.note(f"check ok: {job.target}: {checked}")
+        if (doubt := checked.seen.doubt) is not None:
+            listener.warn(doubt)
+            warnings = (*warnings, doubt)
     finally:
         _remove_empty(made)
     seconds = time.perf_counter() - began
@@ -150,22 +156,25 @@ def announce(plan: Plan, source: Source, settings: Settings, listener: Listener)
 
 def _stream(plan: Plan, source: Source, settings: Settings, listener: Listener) -> Checked:
     """The output is read back before it takes its place, so that an older one gives way to a right one only."""
-    target, spec = plan.job.target, asked(plan, plan.before, settings)
+    target = plan.job.target
+    spec = stamped(plan, settings)
     bare = format_of(target).create_sink(target, spec, creation_options(settings))
-    sink = _Verified(bare, plan, promised(plan, plan.before, settings))
+    sink = _Verified(bare, plan, promised(plan, plan.before, settings), Glance(source, plan.factor))
     try:
         upscaler_for(plan.model, plan.fit, settings).run(source, sink, listener.progress)
     finally:
         sink.abort()  # nothing to do after a commit
     assert sink.checked is not None
+    if settings.sidecar or settings.bids:
+        write_sidecar(target, plan.job.source, spec.provenance or "", spec.grid.spacing, bids=settings.bids)
     return sink.checked
 
 
 class _Verified:
     """A sink whose file is compared with what was promised before it appears."""
 
-    def __init__(self, sink: Sink, plan: Plan, promised: ImageSpec) -> None:
-        self._sink, self._plan, self._promised = sink, plan, promised
+    def __init__(self, sink: Sink, plan: Plan, promised: ImageSpec, glance: Glance) -> None:
+        self._sink, self._plan, self._promised, self._glance = sink, plan, promised, glance
         self.checked: Checked | None = None
 
     @property
@@ -175,6 +184,7 @@ class _Verified:
 
     def write(self, box: Box, voxels: Voxels) -> None:
         """Takes the voxels of a box."""
+        self._glance.write(box, voxels)
         self._sink.write(box, voxels)
 
     def commit(self, verify: Callable[[Path], None] | None = None) -> None:
@@ -186,7 +196,8 @@ class _Verified:
         self._sink.abort()
 
     def _check(self, staged: Path) -> None:
-        self.checked = check_output(staged, self._promised, self._plan.before, name=self._plan.job.target)
+        checked = check_output(staged, self._promised, self._plan.before, name=self._plan.job.target)
+        self.checked = replace(checked, seen=self._glance.seen(self._plan.model))
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:
@@ -237,7 +248,7 @@ def upscale_found(
 
     broken = {one.path: one.failure for one in found if one.failure is not None}
     named = found if is_file_target(out) else [one for one in found if one.path not in broken]
-    jobs = [job for job in plan_targets(named, out, settings.form) if job.source not in broken]
+    jobs = [job for job in plan_targets(named, out, settings.form, bids=settings.bids) if job.source not in broken]
     if settings.model not in BASELINES:
         find_model(settings.model)
     for path, failure in broken.items():
@@ -251,6 +262,9 @@ def upscale_found(
             plans.append(step)
         else:
             yield step
+    if settings.bids and plans and not dry_run and not is_file_target(out):
+        out.mkdir(exist_ok=True)
+        describe_dataset(out, plans[0].job.source)
     if plans and not dry_run and (as_job or (ways and ways.is_asked) or any(map(_is_archive, plans))):
         yield from run_job(plans, out, settings, ways, listener)
         return

@@ -15,7 +15,7 @@ from geomedsr.image import ImageSpec, Scaling, Source, Voxels
 if TYPE_CHECKING:
     from geomedsr.model import Model
 
-__all__ = ["look", "value_warnings"]
+__all__ = ["look", "look_boxes", "value_warnings"]
 
 _HOUNSFIELD = -150.0
 """No MRI has many values below this; air in CT has -1000, fat -100."""
@@ -53,9 +53,14 @@ def look(source: Source, size: int = 48) -> Voxels:
     """
     shape, channels = source.spec.grid.shape, len(source.spec.channels)
     size = max(4, min(size, int((_MOST / channels) ** (1 / len(shape)))))
-    boxes = {_box_at(shape, size, places) for places in _places(len(shape))}
-    parts = [source.read(box).reshape(channels, -1) for box in sorted(boxes, key=lambda box: box.start)]
+    parts = [source.read(box).reshape(channels, -1) for box in look_boxes(shape, size)]
     return np.concatenate(parts, axis=1)
+
+
+def look_boxes(shape: Shape, size: int) -> list[Box]:
+    """A few boxes of `size` voxels on each axis: one in the middle of an image, others around it."""
+    boxes = {_box_at(shape, size, places) for places in _places(len(shape))}
+    return sorted(boxes, key=lambda box: box.start)
 
 
 def _places(ndim: int) -> list[tuple[float, ...]]:

@@ -1,4 +1,8 @@
-"""How close two images are. The data range is always given, invalid voxels (NaN) never count."""
+"""Structural similarity: luminance, contrast and structure in a Gaussian window, averaged over the image.
+
+torchmetrics has it, too, but averages windows that hang over the border (filled by reflection); these here are
+scikit-image's, which lie wholly inside.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["psnr", "ssim"]
+from geomedsr.metrics._compared import Compared
+from geomedsr.metrics._metric import Better
 
+__all__ = ["BETTER", "LABEL", "UNITS", "WINDOW", "measure", "similarity", "ssim"]
 
-def psnr(sr: NDArray[np.float32], hr: NDArray[np.float32], data_range: float) -> float:
-    """Peak signal-to-noise ratio.
+LABEL, UNITS = "SSIM", ""
+BETTER: Better = "higher"
 
-    Shape: (C, *S) both
-    Units: dB
-
-    Example:
-        >>> a = np.zeros((1, 8, 8), np.float32)
-        >>> round(psnr(a, a + 0.1, data_range=1.0), 3)
-        20.0
-    """
-    difference = sr.astype(np.float64) - hr
-    error = float(np.mean(np.square(difference[np.isfinite(difference)])))
-    return float("inf") if error == 0 else float(10 * np.log10(data_range**2 / error))
+WINDOW = 11
 
 
 def ssim(sr: NDArray[np.float32], hr: NDArray[np.float32], data_range: float) -> float:
@@ -38,13 +34,30 @@ def ssim(sr: NDArray[np.float32], hr: NDArray[np.float32], data_range: float) ->
     """
     # Double precision: local variances are differences of nearly equal numbers.
     x, y = (torch.from_numpy(np.squeeze(a, _flat(a)).astype(np.float64)) for a in (sr, hr))
-    if min(x.shape[1:]) < 11:
-        raise ValueError(f"SSIM needs at least 11 voxels on each axis; the image has {tuple(x.shape[1:])}.")
+    if min(x.shape[1:]) < WINDOW:
+        raise ValueError(f"SSIM needs at least {WINDOW} voxels on each axis; the image has {tuple(x.shape[1:])}.")
+    luminance, structure = similarity(x, y, data_range)
+    return float((luminance * structure).nanmean())
+
+
+def similarity(x: Tensor, y: Tensor, data_range: float) -> tuple[Tensor, Tensor]:
+    """The luminance, and contrast times structure, of each window.
+
+    Shape: (C, *S) both to (C, *(S - 10))
+    """
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     mx, my, mxx, myy, mxy = (_blur(z) for z in (x, y, x * x, y * y, x * y))
     luminance = (2 * mx * my + c1) / (mx * mx + my * my + c1)
     structure = (2 * (mxy - mx * my) + c2) / (mxx - mx * mx + myy - my * my + c2)
-    return float((luminance * structure).nanmean())
+    return luminance, structure
+
+
+def measure(pair: Compared) -> float | None:
+    """The figure of two images, or None where no valid window fits."""
+    if min(pair.masked[0].shape[1:]) < WINDOW:
+        return None
+    found = ssim(pair.sr, pair.hr, pair.data_range)
+    return None if np.isnan(found) else found
 
 
 def _flat(a: NDArray[np.float32]) -> tuple[int, ...]:
