@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,8 +18,10 @@ from geomedsr.run.check import Checked, check_output
 from geomedsr.run.description import is_placeless
 from geomedsr.run.fit import BASELINES
 from geomedsr.run.inputs import archive_of, expand
+from geomedsr.run.maps import Maps, with_maps
 from geomedsr.run.planning import Plan, Settings, asked, creation_options, plan, promised, upscaler_for
 from geomedsr.run.targets import Inputs, Job, check_apart, check_target, is_file_target, make_folder, plan_targets
+from geomedsr.run.tying import tie
 from geomedsr.run.values import value_warnings
 
 __all__ = ["Listener", "Report", "upscale", "upscale_all"]
@@ -65,6 +67,7 @@ class Report:
     after: ImageSpec | None = None
     seconds: float = 0.0
     warnings: tuple[str, ...] = ()
+    maps: Mapping[str, Path] = field(default_factory=dict)
     failure: Exception | None = field(default=None, compare=False)
 
     @property
@@ -95,6 +98,7 @@ class Report:
             "units": self.before.grid.units if self.before else None,
             "channels": list(self.after.channels) if self.after else None,
             "dtype": str(self.after.dtype) if self.after else None,
+            "maps": {kind: str(path) for kind, path in self.maps.items()},
             "seconds": round(self.seconds, 3),
             "warnings": list(self.warnings),
             "error": self.error,
@@ -108,19 +112,26 @@ def upscale(plan: Plan, settings: Settings, listener: Listener) -> Report:
         GeomedsrError: it failed; nothing was left behind, and an older output is as it was.
     """
     began = time.perf_counter()
-    job, made = plan.job, make_folder(plan.job.target.parent)
+    job = plan.job
+    made = [folder for path in (job.target, *job.maps.values()) for folder in make_folder(path.parent)]
     try:
         source = _open(plan)
         try:
             warnings = _announce(plan, source, settings, listener)
+            tied = tie(plan.model, source, plan.fit.axes, settings.damping) if settings.consistent else None
+            plan = replace(plan, model=tied.model) if tied else plan
             checked = _stream(plan, source, settings, listener)
+            listener.note(f"check ok: {job.target}: {checked}")
+            if tied:
+                listener.note(tied.told(source, job.target))
         finally:
             source.close()
-        listener.note(f"check ok: {job.target}: {checked}")
     finally:
         _remove_empty(made)
     seconds = time.perf_counter() - began
-    return Report(job.source, job.target, "done", plan.model.name, plan.before, checked.spec, seconds, warnings)
+    return Report(
+        job.source, job.target, "done", plan.model.name, plan.before, checked.spec, seconds, warnings, job.maps
+    )
 
 
 def _open(plan: Plan) -> Source:
@@ -147,12 +158,15 @@ def _announce(plan: Plan, source: Source, settings: Settings, listener: Listener
 def _stream(plan: Plan, source: Source, settings: Settings, listener: Listener) -> Checked:
     """The output is read back before it takes its place, so that an older one gives way to a right one only."""
     target, spec = plan.job.target, asked(plan, plan.before, settings)
-    bare = format_of(target).create_sink(target, spec, creation_options(settings))
-    sink = _Verified(bare, plan, promised(plan, plan.before, settings))
-    try:
-        upscaler_for(plan.model, plan.fit, settings).run(source, sink, listener.progress)
-    finally:
-        sink.abort()  # nothing to do after a commit
+    with Maps(plan.job, plan.model, plan.before, listener.progress) as maps:
+        maps.write(source, spec, lambda model, intensity: upscaler_for(model, plan.fit, settings, intensity))
+        bare = format_of(target).create_sink(target, spec, creation_options(settings))
+        sink = _Verified(bare, plan, promised(plan, plan.before, settings))
+        try:
+            upscaler_for(plan.model, plan.fit, settings).run(source, sink, maps.progress)
+        finally:
+            sink.abort()  # nothing to do after a commit
+        maps.commit()
     assert sink.checked is not None
     return sink.checked
 
@@ -210,7 +224,8 @@ def upscale_all(
     found = expand(inputs, None if is_file_target(out) else out, keep_going=keep_going)
     broken = {one.path: one.failure for one in found if one.failure is not None}
     named = found if is_file_target(out) else [one for one in found if one.path not in broken]
-    jobs = [job for job in plan_targets(named, out, settings.form) if job.source not in broken]
+    planned = with_maps(plan_targets(named, out, settings.form), named, settings.maps, settings.form)
+    jobs = [job for job in planned if job.source not in broken]
     if settings.model not in BASELINES:
         find_model(settings.model)
     for path, failure in broken.items():
@@ -236,7 +251,8 @@ def _prepare(job: Job, taken: Inputs, settings: Settings, keep_going: bool) -> P
         check_apart(job, taken)
         if settings.skip_existing and job.target.exists():
             return Report(job.source, job.target, "skipped", settings.model)
-        check_target(job, taken, replace=settings.overwrite)
+        for path in (job.target, *job.maps.values()):
+            check_target(Job(job.source, path), taken, replace=settings.overwrite)
         return plan(job, settings)
     except GeomedsrError as error:
         if not keep_going:
@@ -256,4 +272,6 @@ def _work(ready: Plan, settings: Settings, listener: Listener) -> Report:
 
 def _planned(ready: Plan, settings: Settings) -> Report:
     job, after = ready.job, promised(ready, ready.before, settings)
-    return Report(job.source, job.target, "planned", ready.model.name, ready.before, after, 0.0, ready.warnings)
+    return Report(
+        job.source, job.target, "planned", ready.model.name, ready.before, after, 0.0, ready.warnings, job.maps
+    )
