@@ -25,5 +25,5 @@ def calibrate(model: str, data: Path, as_json: bool) -> None:
     from geomedsr.run.calibrating import calibrate_files
 
     found = calibrate_files(model, data)
-    text = f"{model}: calibrated on {found.voxels:,} voxels of {len(found.images)} held-out images"
+    text = f"{model}: calibrated on {found.voxels:,} voxels of held-out images: {', '.join(found.images)}"
     show(found.to_json() if as_json else text, as_json=as_json)

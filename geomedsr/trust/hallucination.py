@@ -53,7 +53,7 @@ class Evidence(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Habit:
-    """How a logarithm goes with that of the input's activity in held-out outputs: a line, and how far from it they lie."""
+    """How a logarithm goes with that of the input's activity in held-out outputs: a line, and the distance from it."""
 
     slope: float
     offset: float

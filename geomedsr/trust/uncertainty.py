@@ -13,7 +13,6 @@ arXiv:1905.03222 (conformalised); Wang et al. 2019, DOI 10.1016/j.neucom.2019.01
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -140,7 +139,12 @@ def fit_widening(features: Tensor, errors: Tensor, quarter: bool, level: float =
     """
     chosen = _sample(len(errors))
     known = torch.cat([features[chosen], torch.ones(len(chosen), 1)], 1).double()
-    weights = _quantile_regression(known, (errors[chosen].double() + 1e-9).log(), level)
+    wanted = (errors[chosen].double() + 1e-9).log()
+    weights = _quantile_regression(known, wanted, level)
+    for feature in (0, 1):  # a greater spread or gradient never means a smaller error, though few images may say so
+        if weights[feature] < 0:
+            known[:, feature] = 0
+            weights = _quantile_regression(known, wanted, level).clamp(min=torch.tensor([0.0, 0.0, -math.inf]))
     first = Widening(float(weights[0]), float(weights[1]), float(weights[2]), quarter)
     ratio = errors.double() / first.widths(features.double())
     rank = min(math.ceil((len(ratio) + 1) * level), len(ratio))
@@ -154,8 +158,8 @@ def _sample(count: int) -> Tensor:
 
 def _quantile_regression(known: Tensor, wanted: Tensor, level: float) -> Tensor:
     """The linear function that lies above a share `level` of the wanted values."""
-    start: Sequence[float] = [0.5] * (known.shape[1] - 1) + [0.0]
-    weights = torch.tensor(start, dtype=torch.float64, requires_grad=True)
+    start = known.abs().amax(0).sign() * torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64)
+    weights = start.requires_grad_()
     optimizer = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
