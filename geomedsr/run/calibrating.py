@@ -99,8 +99,8 @@ def _pairs(model: Model, subjects: Sequence[Subject]) -> Iterator[tuple[str, Ten
 def with_section(card: str, section: str) -> str:
     """The card with a section in place of the one with the same heading, or before `## Data`, or at its end."""
     heading = section.splitlines()[0]
-    blocks = card.rstrip("\n").split("\n## ")
+    blocks = [block.rstrip("\n") for block in card.split("\n## ")]
     kept = [blocks[0], *(block for block in blocks[1:] if f"## {block}".splitlines()[0] != heading)]
     place = next((i for i, block in enumerate(kept) if block.startswith("Data\n")), len(kept))
-    kept[place:place] = [section.removeprefix("## ") + "\n"]
-    return "\n## ".join(kept).rstrip("\n") + "\n"
+    kept.insert(place, section.removeprefix("## "))
+    return "\n\n## ".join(kept) + "\n"
