@@ -51,6 +51,7 @@ class Model:
     scores: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
+    calibration: dict[str, Any] = field(default_factory=dict)
 
     @property
     def task(self) -> Task:
@@ -116,8 +117,15 @@ class Model:
             "recipe": self.recipe.to_json(),
             "scores": self.scores,
             "training": self.training,
+            **({"calibration": self.calibration} if self.calibration else {}),
         }
         _put(folder / "model.safetensors", weights)
+        _put(folder / "README.md", card.encode())
+        _put(folder / "config.json", (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
+
+    def save_calibration(self, folder: Path, card: str) -> None:
+        """Writes the calibration, and the card that tells of it, into the folder that the model was loaded from."""
+        config = {**_config(folder), "calibration": self.calibration}
         _put(folder / "README.md", card.encode())
         _put(folder / "config.json", (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
 
@@ -133,11 +141,12 @@ class Model:
             recipe = Recipe.from_values(config["recipe"], f"{folder / 'config.json'}, recipe")
             network = build_network(recipe, config["network"])
             scores, training, name = dict(config["scores"]), dict(config["training"]), str(config["name"])
+            calibration = dict(config.get("calibration", {}))
         except (KeyError, TypeError, ValueError, GeomedsrError) as error:
             raise ModelError(f"The model {folder} has a config.json that is not understood: {error}.") from error
         raw = _weights(folder, str(config.get("sha256", "")))
         network.load_state_dict(check_weights(raw, network, folder / "model.safetensors"))
-        return cls(name, network.eval(), recipe, scores, training, config["sha256"])
+        return cls(name, network.eval(), recipe, scores, training, config["sha256"], calibration)
 
 
 def baseline(name: str, ndim: int, factor: Factor) -> Model:

@@ -75,6 +75,8 @@ def _is_folder(path: Path) -> bool:
 
 def _plain(name: str, value: Any) -> Any:  # noqa: ANN401  (whatever a caller passes for a field of Settings)
     """A choice as `Settings` holds it, out of what is natural to write in Python."""
+    if value is not None and name in ("uncertainty", "hallucination"):
+        return Path(value)
     if value is None or (isinstance(value, str) and name not in ("scale", "tile", "axes")):
         return value
     try:

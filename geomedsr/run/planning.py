@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,10 +15,13 @@ from geomedsr.image import ImageSpec
 from geomedsr.io import format_of
 from geomedsr.run.catalogue import load_model
 from geomedsr.run.fit import BASELINES, Fit, fit, scale_factor
+from geomedsr.run.maps import check_maps
 from geomedsr.run.sidecar import check_sidecar
 from geomedsr.run.targets import FORMATS, Job, check_conversion, check_space
+from geomedsr.run.tying import check_damping
 
 if TYPE_CHECKING:
+    from geomedsr.data.intensity import IntensityRule
     from geomedsr.inference.upscaler import Upscaler
     from geomedsr.model import Model
 
@@ -49,6 +53,10 @@ class Settings:
     skip_existing: bool = False
     sidecar: bool = False
     bids: bool = False
+    consistent: bool = False
+    damping: str | float | None = None
+    uncertainty: Path | None = None
+    hallucination: Path | None = None
 
     def __post_init__(self) -> None:
         if self.overwrite and self.skip_existing:
@@ -57,6 +65,13 @@ class Settings:
             raise GeomedsrError(f"There is no --dtype {self.dtype}; there are {', '.join(DTYPES)}.")
         if self.form is not None and self.form not in FORMATS:
             raise GeomedsrError(f"There is no --format {self.form}; there are {', '.join(FORMATS)}.")
+        check_damping(self.damping, consistent=self.consistent)
+
+    @property
+    def maps(self) -> dict[str, Path]:
+        """The maps to write beside the output, by kind: a file, or a folder for several outputs."""
+        wanted = {"uncertainty": self.uncertainty, "hallucination": self.hallucination}
+        return {kind: path for kind, path in wanted.items() if path is not None}
 
 
 @dataclass(frozen=True)
@@ -93,6 +108,7 @@ def plan(job: Job, settings: Settings) -> Plan:
     chosen = fit(model, before, job.source.name, settings.bands, settings.axes)
     factor = upscaler_for(model, chosen, settings).factor_for(selected(before, chosen))
     made = Plan(job, model, chosen, before, factor)
+    check_maps(made.job, model, before)
     _check_settings(made, settings)
     warning = check_space(job.target, promised(made, before, settings).nbytes)
     return replace(made, fit=replace(chosen, warnings=(*chosen.warnings, warning))) if warning else made
@@ -141,13 +157,13 @@ def promised(plan: Plan, spec: ImageSpec, settings: Settings) -> ImageSpec:
     return format_of(plan.job.target).target_spec(plan.job.target, asked(plan, spec, settings))
 
 
-def upscaler_for(model: Model, chosen: Fit, settings: Settings) -> Upscaler:
-    """What streams an image through a model."""
+def upscaler_for(model: Model, chosen: Fit, settings: Settings, intensity: IntensityRule | None = None) -> Upscaler:
+    """What streams an image through a model; `intensity` stands for the model's own."""
     from geomedsr.inference.upscaler import Upscaler
 
     return Upscaler(
         model.network,
-        model.intensity,
+        intensity or model.intensity,
         axes=chosen.axes,
         device=settings.device,
         precision=settings.precision,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from geomedsr.errors import OutputError
@@ -40,10 +40,11 @@ _PAIRED = (".hdr", ".img", ".hdr.gz", ".img.gz")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One image to upscale, and where to."""
+    """One image to upscale, and where to; `maps` are the maps to write beside, by kind."""
 
     source: Path
     target: Path
+    maps: Mapping[str, Path] = field(default_factory=dict, hash=False)
 
 
 def is_file_target(out: Path) -> bool:

@@ -13,6 +13,7 @@ from geomedsr.errors import OutputError, RecipeError, WriteFailedError
 from geomedsr.grid import Box
 from geomedsr.image import Image, Source
 from geomedsr.run.beside import beside
+from geomedsr.run.calibrating import calibrate_trained
 from geomedsr.run.channels import Selected, parse_bands
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def train_files(
     opener = _open_image if cache is None else lambda path: packed(path, cache, _open_image)
     subjects = open_subjects(recipe, data, opener)
     try:
-        return train(recipe, subjects, out, resume=resume, device=device, quiet=quiet)
+        model = train(recipe, subjects, out, resume=resume, device=device, quiet=quiet)
+        return calibrate_trained(model, out, subjects.validate)
     except OSError as error:
         raise WriteFailedError(f"{out} could not be written: {error.strerror or error}.") from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -19,10 +19,12 @@ from geomedsr.run.description import is_placeless
 from geomedsr.run.fit import BASELINES
 from geomedsr.run.glance import Glance
 from geomedsr.run.inputs import Found, archive_of, expand
+from geomedsr.run.maps import Maps, with_maps
 from geomedsr.run.planning import Plan, Settings, creation_options, plan, promised, upscaler_for
 from geomedsr.run.provenance import stamped
 from geomedsr.run.sidecar import describe_dataset, write_sidecar
 from geomedsr.run.targets import Inputs, Job, check_apart, check_target, is_file_target, make_folder, plan_targets
+from geomedsr.run.tying import tie
 from geomedsr.run.values import value_warnings
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ class Report:
     after: ImageSpec | None = None
     seconds: float = 0.0
     warnings: tuple[str, ...] = ()
+    maps: Mapping[str, Path] = field(default_factory=dict)
     failure: Exception | None = field(default=None, compare=False)
 
     @property
@@ -101,6 +104,7 @@ class Report:
             "units": self.before.grid.units if self.before else None,
             "channels": list(self.after.channels) if self.after else None,
             "dtype": str(self.after.dtype) if self.after else None,
+            "maps": {kind: str(path) for kind, path in self.maps.items()},
             "seconds": round(self.seconds, 3),
             "warnings": list(self.warnings),
             "error": self.error,
@@ -114,22 +118,29 @@ def upscale(plan: Plan, settings: Settings, listener: Listener) -> Report:
         GeomedsrError: it failed; nothing was left behind, and an older output is as it was.
     """
     began = time.perf_counter()
-    job, made = plan.job, make_folder(plan.job.target.parent)
+    job = plan.job
+    made = [folder for path in (job.target, *job.maps.values()) for folder in make_folder(path.parent)]
     try:
         source = open_planned(plan)
         try:
             warnings = announce(plan, source, settings, listener)
+            tied = tie(plan.model, source, plan.fit.axes, settings.damping) if settings.consistent else None
+            plan = replace(plan, model=tied.model) if tied else plan
             checked = _stream(plan, source, settings, listener)
+            listener.note(f"check ok: {job.target}: {checked}")
+            if tied:
+                listener.note(tied.told(source, job.target))
         finally:
             source.close()
-        listener.note(f"check ok: {job.target}: {checked}")
         if (doubt := checked.seen.doubt) is not None:
             listener.warn(doubt)
             warnings = (*warnings, doubt)
     finally:
         _remove_empty(made)
     seconds = time.perf_counter() - began
-    return Report(job.source, job.target, "done", plan.model.name, plan.before, checked.spec, seconds, warnings)
+    return Report(
+        job.source, job.target, "done", plan.model.name, plan.before, checked.spec, seconds, warnings, job.maps
+    )
 
 
 def open_planned(plan: Plan) -> Source:
@@ -156,14 +167,16 @@ def announce(plan: Plan, source: Source, settings: Settings, listener: Listener)
 
 def _stream(plan: Plan, source: Source, settings: Settings, listener: Listener) -> Checked:
     """The output is read back before it takes its place, so that an older one gives way to a right one only."""
-    target = plan.job.target
-    spec = stamped(plan, settings)
-    bare = format_of(target).create_sink(target, spec, creation_options(settings))
-    sink = _Verified(bare, plan, promised(plan, plan.before, settings), Glance(source, plan.factor))
-    try:
-        upscaler_for(plan.model, plan.fit, settings).run(source, sink, listener.progress)
-    finally:
-        sink.abort()  # nothing to do after a commit
+    target, spec = plan.job.target, stamped(plan, settings)
+    with Maps(plan.job, plan.model, plan.before, listener.progress) as maps:
+        maps.write(source, spec, lambda model, intensity: upscaler_for(model, plan.fit, settings, intensity))
+        bare = format_of(target).create_sink(target, spec, creation_options(settings))
+        sink = _Verified(bare, plan, promised(plan, plan.before, settings), Glance(source, plan.factor))
+        try:
+            upscaler_for(plan.model, plan.fit, settings).run(source, sink, maps.progress)
+        finally:
+            sink.abort()  # nothing to do after a commit
+        maps.commit()
     assert sink.checked is not None
     if settings.sidecar or settings.bids:
         write_sidecar(target, plan.job.source, spec.provenance or "", spec.grid.spacing, bids=settings.bids)
@@ -248,7 +261,8 @@ def upscale_found(
 
     broken = {one.path: one.failure for one in found if one.failure is not None}
     named = found if is_file_target(out) else [one for one in found if one.path not in broken]
-    jobs = [job for job in plan_targets(named, out, settings.form, bids=settings.bids) if job.source not in broken]
+    targets = plan_targets(named, out, settings.form, bids=settings.bids)
+    jobs = [job for job in with_maps(targets, named, settings.maps, settings.form) if job.source not in broken]
     if settings.model not in BASELINES:
         find_model(settings.model)
     for path, failure in broken.items():
@@ -265,7 +279,14 @@ def upscale_found(
     if settings.bids and plans and not dry_run and not is_file_target(out):
         out.mkdir(exist_ok=True)
         describe_dataset(out, plans[0].job.source)
-    if plans and not dry_run and (as_job or (ways and ways.is_asked) or any(map(_is_archive, plans))):
+    is_asked = as_job or (ways is not None and ways.is_asked)
+    looks_at_all = bool(settings.maps) or settings.consistent
+    if is_asked and looks_at_all:
+        raise GeomedsrError(
+            "--consistent, --uncertainty and --hallucination look at one image as a whole; a job that is journaled or "
+            "shared among workers does not have them. Leave them out, or upscale the images one by one."
+        )
+    if plans and not dry_run and not looks_at_all and (is_asked or any(map(_is_archive, plans))):
         yield from run_job(plans, out, settings, ways, listener)
         return
     for ready in plans:
@@ -291,7 +312,8 @@ def _prepare(job: Job, taken: Inputs, settings: Settings, keep_going: bool, ours
             return plan(job, settings)
         if settings.skip_existing and exists_at(job.target):
             return Report(job.source, job.target, "skipped", settings.model)
-        check_target(job, taken, replace=settings.overwrite)
+        for path in (job.target, *job.maps.values()):
+            check_target(Job(job.source, path), taken, replace=settings.overwrite)
         return plan(job, settings)
     except GeomedsrError as error:
         if not keep_going:
@@ -311,4 +333,6 @@ def _work(ready: Plan, settings: Settings, listener: Listener) -> Report:
 
 def _planned(ready: Plan, settings: Settings) -> Report:
     job, after = ready.job, promised(ready, ready.before, settings)
-    return Report(job.source, job.target, "planned", ready.model.name, ready.before, after, 0.0, ready.warnings)
+    return Report(
+        job.source, job.target, "planned", ready.model.name, ready.before, after, 0.0, ready.warnings, job.maps
+    )

@@ -1,1 +1,1 @@
-"""What a result may be trusted in: judged against its input, and against the truth where there is one."""
+"""What of a result can be believed: judged against its input, by its model, and by the truth where there is one."""

@@ -1,0 +1,104 @@
+"""Any network's output, moved by as little as will do to where the instrument makes the input of it.
+
+Reference: Bahat and Michaeli 2020, arXiv:1912.01839 (the projection); Morozov 1966 (how much of it, under noise)
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from geomedsr.networks._blocks import pad_to_multiple
+from geomedsr.networks._consistency import Consistent, Projection
+from geomedsr.networks._network import Network
+from geomedsr.trust.instrument import WHOLE, Instrument, strengths
+
+__all__ = ["Tied", "bare", "damping_for", "noise_of"]
+
+_RATIOS = (-8.0, 8.0)
+"""Dampings that are sought, as powers of ten: all of the projection, and none of it."""
+
+
+class Tied(Network):
+    """A network whose output is consistent with its input, and which is still run tile by tile.
+
+    The projection's weights fade with the distance (or, for an instrument that looks at whole axes, do not: then a
+    tile is as long as the image there). The reach leaves out less than a millionth of them, so what a tile gives
+    differs from the whole image's by less than a millionth of the largest inconsistency that was taken away.
+    """
+
+    def __init__(self, network: Network, instrument: Instrument, damping: float = 0.0) -> None:
+        network = bare(network)
+        super().__init__(network.task, **network.settings)
+        self.network, self.instrument = network, instrument
+        self.projection = Projection(instrument.matrix, instrument.factor, damping)
+        self.reach = wider(network.reach, instrument.reach)
+        self._pads = self.reach is not None and min(self.reach) >= WHOLE
+        self.multiple_of = 1 if self._pads else network.multiple_of
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The finer image."""
+        finer: Tensor
+        if self._pads:  # here and not by the tile, since the instrument looks at the image without its padding
+            finer = self.network(pad_to_multiple(x, self.network.multiple_of))
+            for axis, f in enumerate(self.task.factor, start=2):
+                finer = finer.narrow(axis, 0, x.shape[axis] * f)
+        else:
+            finer = self.network(x)
+        consistent: Tensor = self.projection(finer, x)
+        return consistent
+
+
+def bare(network: Network) -> Network:
+    """The network without a projection of its own, which would look at the whole image."""
+    return network.network if isinstance(network, Consistent | Tied) else network
+
+
+def wider(reach: tuple[int, ...] | None, more: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The reach of what looks `more` voxels further (None: everywhere, still)."""
+    return None if reach is None else tuple(min(a + b, WHOLE) for a, b in zip(reach, more, strict=True))
+
+
+def damping_for(residual: Tensor, instrument: Instrument, noise: float) -> float:
+    """The damping that takes an inconsistency away down to the noise and no further (the discrepancy principle).
+
+    `residual` is the input less what the instrument makes of the output, `noise` the input's standard deviation in
+    the same units.
+
+    Shape: residual (B, C, *S)
+    """
+    found, strength = strengths(instrument, residual)
+
+    def left(power: float) -> float:
+        damping = 10.0**power
+        return float((damping / (strength.square() + damping) * found).square().mean().sqrt())
+
+    low, high = _RATIOS
+    if noise <= 0 or left(low) >= noise:
+        return 0.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if left(middle) < noise else (low, middle)
+    return float(10.0**low)
+
+
+def noise_of(lr: Tensor) -> float:
+    """The standard deviation of an image's noise, from the diagonal differences of its voxels; fine detail adds to it.
+
+    Blocks without any difference (the air around a head that was cut out) do not count.
+
+    Shape: (B, C, *S)
+    Reference: Donoho and Johnstone 1994, DOI 10.1093/biomet/81.3.425
+    """
+    even = lr[..., : lr.shape[-2] // 2 * 2, : lr.shape[-1] // 2 * 2]
+    a, b, c, d = (even[..., i::2, j::2] for i in (0, 1) for j in (0, 1))
+    flat = (a == b) & (a == c) & (a == d)
+    detail = ((a - b - c + d) / 2)[~flat]
+    return float(detail.abs().double().median() / _median_of_normal()) if detail.numel() else 0.0
+
+
+def _median_of_normal() -> float:
+    """The median of a standard normal variable's absolute value."""
+    return math.sqrt(2) * float(torch.erfinv(torch.tensor(0.5, dtype=torch.float64)))
