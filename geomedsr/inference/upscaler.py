@@ -18,12 +18,13 @@ from geomedsr.grid import Box, Factor, Shape
 from geomedsr.image import ImageSpec, Sink, Source, Voxels
 from geomedsr.inference import fill
 from geomedsr.inference.backend import Backend, TorchBackend
+from geomedsr.inference.choice import Choice, check_asked, choose
 from geomedsr.inference.layout import Layout, layout_of
 from geomedsr.inference.memory import FRUGAL, is_exhausted, release, steady_heap
 from geomedsr.inference.stream import DEPTH, Ahead, Behind
 from geomedsr.inference.windows import Demand, Work, choose_window, halve
 from geomedsr.networks._network import Network
-from geomedsr.tiling import Tile
+from geomedsr.tiling import Plan, Tile
 
 __all__ = ["Outcome", "Progress", "Upscaler"]
 
@@ -34,7 +35,7 @@ Progress = Callable[[int, int], None]
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How a run went. `window` is the lr shape that the network saw, halo included; `waited` the share of the time
-    that it stood still for reading and for writing.
+    that it stood still for reading and for writing; `choice` is what it ran with and why.
     """
 
     voxels: int
@@ -44,6 +45,7 @@ class Outcome:
     device: str
     precision: str
     waited: float
+    choice: Choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,8 @@ class Upscaler:
 
     `axes` are the image's axes that a planar network works on (default: all but that of the coarsest spacing). `tile`
     is how many lr voxels a tile brings forward on each axis, its halo not counted: one number for all axes, or one
-    for each (default: by the memory at hand). `memory` is the most bytes that tiles may take.
+    for each (default: by the memory at hand). `memory` is the most bytes that tiles may take. What `backend` and
+    `precision` leave to "auto" is measured on a piece of the image, and what was chosen is told to `tell`.
     """
 
     def __init__(
@@ -73,7 +76,11 @@ class Upscaler:
         precision: str = "float32",
         tile: Shape | None = None,
         memory: int | None = None,
+        backend: str = "auto",
+        tell: Callable[[str], None] | None = None,
     ) -> None:
+        check_asked(backend, precision, device)
+        self._asked_backend, self._told = backend, tell
         self._network, self._intensity = network, intensity
         self._axes, self._tile, self._memory = axes, tile, memory
         self._device, self._precision = device, precision
@@ -106,7 +113,8 @@ class Upscaler:
             raise
         seconds = time.perf_counter() - began
         device, precision = run.backend.device, run.backend.precision
-        return Outcome(run.written, seconds, run.tiles, run.window, device, precision, run.waited / seconds)
+        waited = run.waited / seconds
+        return Outcome(run.written, seconds, run.tiles, run.window, device, precision, waited, run.choice)
 
     def _layout(self, spec: ImageSpec) -> Layout:
         return layout_of(self._network.task, spec, self._axes)
@@ -119,14 +127,30 @@ class Upscaler:
         factor = layout.on_image(self._network.task.factor, 1)
         if sink.spec.shape != spec.upscaled(factor).shape:
             raise ModelError(f"The output has the shape {sink.spec.shape}; {factor} times finer gives another.")
-        backend = TorchBackend(self._network, self._device, self._precision)
+        exact = TorchBackend(self._network, self._device)
         # A network that looks everywhere has no halo that would do: its window is the whole image.
         reach = self._network.reach or (0,) * self._network.task.ndim
         multiple = layout.on_image((self._network.multiple_of,) * len(layout.axes), 1)
         work = Work(spec.grid.shape, factor, layout.on_image(reach, 0), sink.spec.chunks, multiple)
-        window = self._window(work, layout, backend)
+        window = self._window(work, layout, exact)
         intensity = self._intensity.fit(source) if self._intensity else Intensity()
-        return _Run(source, sink, layout, work, backend, intensity, window, progress)
+        backend, choice = self._chosen(exact, source, layout, work.plan(window), intensity)
+        return _Run(source, sink, layout, work, backend, intensity, window, progress, choice)
+
+    def _chosen(
+        self, exact: TorchBackend, source: Source, layout: Layout, plan: Plan, intensity: Intensity
+    ) -> tuple[Backend, Choice]:
+        """What the tiles of a plan run with."""
+
+        def piece() -> Voxels:
+            voxels = intensity.apply(source.read(plan[len(plan) // 2].read))
+            return layout.to_batch(np.nan_to_num(voxels, nan=0.0, posinf=0.0, neginf=0.0))
+
+        voxels = len(plan) * math.prod(plan.window) * layout.channels // layout.seen
+        backend, choice = choose(self._network, exact, self._asked_backend, self._precision, voxels, piece)
+        if self._told and "auto" in (self._asked_backend, self._precision) and backend is not exact:
+            self._told(f"Runs in {choice}.")
+        return backend, choice
 
     def _window(self, work: Work, layout: Layout, backend: Backend) -> Shape:
         demand = _demand(work, layout, backend)
@@ -187,8 +211,9 @@ class _Run:
         intensity: Intensity,
         window: Shape,
         progress: Progress | None,
+        choice: Choice,
     ) -> None:
-        self.backend, self.window = backend, window
+        self.backend, self.window, self.choice = backend, window, choice
         self.tiles = self.written = 0
         self.waited = 0.0
         self._source, self._sink, self._layout, self._work = source, sink, layout, work

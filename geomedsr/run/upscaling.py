@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from geomedsr.errors import GeomedsrError
 from geomedsr.grid import Box
@@ -21,6 +22,9 @@ from geomedsr.run.inputs import archive_of, expand
 from geomedsr.run.planning import Plan, Settings, asked, creation_options, plan, promised, upscaler_for
 from geomedsr.run.targets import Inputs, Job, check_apart, check_target, is_file_target, make_folder, plan_targets
 from geomedsr.run.values import value_warnings
+
+if TYPE_CHECKING:
+    from geomedsr.inference.upscaler import Outcome
 
 __all__ = ["Listener", "Report", "upscale", "upscale_all"]
 
@@ -66,6 +70,7 @@ class Report:
     seconds: float = 0.0
     warnings: tuple[str, ...] = ()
     failure: Exception | None = field(default=None, compare=False)
+    outcome: Outcome | None = field(default=None, compare=False)
 
     @property
     def error(self) -> str | None:
@@ -98,6 +103,19 @@ class Report:
             "seconds": round(self.seconds, 3),
             "warnings": list(self.warnings),
             "error": self.error,
+            **self._ran_with(),
+        }
+
+    def _ran_with(self) -> dict[str, Any]:
+        """What the network ran with; the distance from float32 in dB, null where none was measured or there is none."""
+        choice = self.outcome.choice if self.outcome else None
+        psnr = choice.psnr if choice and choice.psnr is not None and math.isfinite(choice.psnr) else None
+        return {
+            "device": self.outcome.device if self.outcome else None,
+            "backend": choice.backend if choice else None,
+            "precision": choice.precision if choice else None,
+            "speedup": round(choice.speedup, 2) if choice and choice.speedup else None,
+            "psnr_to_float32": round(psnr, 2) if psnr is not None else None,
         }
 
 
@@ -113,14 +131,15 @@ def upscale(plan: Plan, settings: Settings, listener: Listener) -> Report:
         source = _open(plan)
         try:
             warnings = _announce(plan, source, settings, listener)
-            checked = _stream(plan, source, settings, listener)
+            checked, outcome = _stream(plan, source, settings, listener)
         finally:
             source.close()
         listener.note(f"check ok: {job.target}: {checked}")
     finally:
         _remove_empty(made)
     seconds = time.perf_counter() - began
-    return Report(job.source, job.target, "done", plan.model.name, plan.before, checked.spec, seconds, warnings)
+    report = Report(job.source, job.target, "done", plan.model.name, plan.before, checked.spec, seconds, warnings)
+    return replace(report, outcome=outcome)
 
 
 def _open(plan: Plan) -> Source:
@@ -144,17 +163,17 @@ def _announce(plan: Plan, source: Source, settings: Settings, listener: Listener
     return warnings
 
 
-def _stream(plan: Plan, source: Source, settings: Settings, listener: Listener) -> Checked:
+def _stream(plan: Plan, source: Source, settings: Settings, listener: Listener) -> tuple[Checked, Outcome]:
     """The output is read back before it takes its place, so that an older one gives way to a right one only."""
     target, spec = plan.job.target, asked(plan, plan.before, settings)
     bare = format_of(target).create_sink(target, spec, creation_options(settings))
     sink = _Verified(bare, plan, promised(plan, plan.before, settings))
     try:
-        upscaler_for(plan.model, plan.fit, settings).run(source, sink, listener.progress)
+        outcome = upscaler_for(plan.model, plan.fit, settings, listener.note).run(source, sink, listener.progress)
     finally:
         sink.abort()  # nothing to do after a commit
     assert sink.checked is not None
-    return sink.checked
+    return sink.checked, outcome
 
 
 class _Verified:
