@@ -154,7 +154,8 @@ def _convert(network: Network, path: Path) -> None:
             warnings.simplefilter("ignore")  # of values that are recorded as constants: the result is checked
             recorded = torch.jit.trace(network.eval(), example, check_trace=False)
         front_end = FrontEndManager().load_by_framework("pytorch")
-        model = front_end.convert(front_end.load(TorchScriptPythonDecoder(recorded, example_input=example)))
+        decoder = TorchScriptPythonDecoder(recorded, example_input=example)  # must outlive the conversion
+        model = front_end.convert(front_end.load(decoder))
         model.reshape([-1, network.task.channels, *[-1] * network.task.ndim])
         openvino.save_model(model, path, compress_to_fp16=False)
     except Exception as error:
