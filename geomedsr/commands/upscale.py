@@ -35,7 +35,20 @@ __all__ = ["upscale"]
 @click.option("--dtype", metavar="TYPE", help="The output's data type; else the input's own.")
 @click.option("--co", "options", type=key_value, multiple=True, metavar="KEY=VALUE", help="A format's creation option.")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where the network runs.")
-@click.option("--precision", type=click.Choice(["float32", "bf16"]), default="float32", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bf16"]),
+    default="float32",
+    show_default=True,
+    help="float32 is exact; auto takes what it measures to be fastest, never less than 60 dB (PSNR) from it.",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "torch", "openvino"]),
+    default="auto",
+    show_default=True,
+    help="What runs the network; auto is torch for float32, and else the faster one.",
+)
 @click.option("--tile", type=numbers, metavar="512,512", help="The tile in the input's voxels; else chosen by memory.")
 @click.option("--memory", type=amount, metavar="4GB", help="The memory to use at most; else chosen by the machine's.")
 @click.option("--sidecar", is_flag=True, help="Also write how it was made into a JSON file beside the output.")

@@ -18,15 +18,19 @@ from geomedsr.inference.kernels import OneKernel
 from geomedsr.inference.memory import available
 from geomedsr.networks._network import Network
 
-__all__ = ["PRECISIONS", "Backend", "TorchBackend", "find_device"]
+__all__ = ["BACKENDS", "PRECISIONS", "Backend", "TorchBackend", "find_device"]
+
+BACKENDS = ("torch", "openvino")
 
 PRECISIONS = ("float32", "bf16")
-"""`float32` is exact: tiles give the whole image's bits. `bf16` is autocast: weights and activations in bfloat16."""
+"""In torch's `float32` tiles give the whole image's bits, in OpenVINO's they agree to rounding. In `bf16` the layers
+with weights work in bfloat16; the interpolation that they correct, and the sum, stay float32."""
 
 
 class Backend(Protocol):
     """A network, ready to run on batches of one window shape or another."""
 
+    name: str
     device: str
     precision: str
 
@@ -73,6 +77,8 @@ class TorchBackend:
     reorders before and after each layer. The caller's network is left as it is.
     """
 
+    name = "torch"
+
     def __init__(self, network: Network, device: str = "cpu", precision: str = "float32") -> None:
         if precision not in PRECISIONS:
             raise GeomedsrError(f"The precision '{precision}' is not known; known are {', '.join(PRECISIONS)}.")
@@ -107,7 +113,7 @@ class TorchBackend:
         # TF32 rounds to ten bits: who asks for float32 does not mean that.
         exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=self.precision != "float32")
         half = torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bf16")
-        one = OneKernel() if self.device == "cpu" and self.precision == "float32" else nullcontext()
+        one = OneKernel() if self.device == "cpu" else nullcontext()
         with torch.inference_mode(), exact, half, one:
             yield
 

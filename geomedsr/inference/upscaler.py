@@ -19,12 +19,13 @@ from geomedsr.grid import Box, Factor, Shape
 from geomedsr.image import ImageSpec, Sink, Source, Voxels
 from geomedsr.inference import fill
 from geomedsr.inference.backend import Backend, TorchBackend
+from geomedsr.inference.choice import Choice, check_asked, choose
 from geomedsr.inference.layout import Layout, layout_of
 from geomedsr.inference.memory import FRUGAL, is_exhausted, release, steady_heap
 from geomedsr.inference.stream import DEPTH, Ahead, Behind
 from geomedsr.inference.windows import Demand, Work, choose_window, halve
 from geomedsr.networks._network import Network
-from geomedsr.tiling import Tile
+from geomedsr.tiling import Plan, Tile
 
 __all__ = ["Outcome", "Progress", "Session", "Upscaler"]
 
@@ -35,7 +36,7 @@ Progress = Callable[[int, int], None]
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How a run went. `window` is the lr shape that the network saw, halo included; `waited` the share of the time
-    that it stood still for reading and for writing.
+    that it stood still for reading and for writing; `choice` is what it ran with and why.
     """
 
     voxels: int
@@ -45,6 +46,7 @@ class Outcome:
     device: str
     precision: str
     waited: float
+    choice: Choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ class Upscaler:
 
     `axes` are the image's axes that a planar network works on (default: all but that of the coarsest spacing). `tile`
     is how many lr voxels a tile brings forward on each axis, its halo not counted: one number for all axes, or one
-    for each (default: by the memory at hand). `memory` is the most bytes that tiles may take.
+    for each (default: by the memory at hand). `memory` is the most bytes that tiles may take. What `backend` and
+    `precision` leave to "auto" is measured on a piece of the image, and what was chosen is told to `tell`.
     """
 
     def __init__(
@@ -74,7 +77,12 @@ class Upscaler:
         precision: str = "float32",
         tile: Shape | None = None,
         memory: int | None = None,
+        backend: str = "auto",
+        tell: Callable[[str], None] | None = None,
     ) -> None:
+        check_asked(backend, precision, device)
+        self._asked_backend, self._told = backend, tell
+        self._choice: tuple[Backend, Choice] | None = None
         self._network, self._intensity = network, intensity
         self._axes, self._tile, self._memory = axes, tile, memory
         self._device, self._precision = device, precision
@@ -105,9 +113,9 @@ class Upscaler:
                 raise OutOfMemoryError(f"Memory ran out beside the network: {error}. Pass a smaller tile.") from error
             raise
         seconds = time.perf_counter() - began
-        device, precision = session.backend.device, session.backend.precision
-        waited = session.waited / seconds
-        return Outcome(session.written, seconds, session.tiles, session.window, device, precision, waited)
+        backend, waited = session.backend, session.waited / seconds
+        device, precision, choice = backend.device, backend.precision, session.choice
+        return Outcome(session.written, seconds, session.tiles, session.window, device, precision, waited, choice)
 
     def session(
         self,
@@ -132,10 +140,11 @@ class Upscaler:
             raise ModelError("The image has a palette: its values are names of colours; only nearest can upscale them.")
         layout = self._layout(spec)
         work = self._work(spec, sink.spec)
-        window = window or self._window(work, layout, self._backend)
+        window = window or self._window(work, layout, self._exact)
         if intensity is None:
             intensity = self._intensity.fit(source) if self._intensity else Intensity()
-        return Session(source, sink, layout, work, self._backend, intensity, window, progress)
+        backend, choice = self._chosen(source, layout, work.plan(window), intensity)
+        return Session(source, sink, layout, work, backend, intensity, window, progress, choice)
 
     def window_for(self, before: ImageSpec, after: ImageSpec) -> tuple[Shape, Shape]:
         """The window that an image and its output are worked through with, and the hr voxels that each brings forward.
@@ -145,12 +154,12 @@ class Upscaler:
             OutOfMemoryError: not even the smallest tile fits.
         """
         work = self._work(before, after)
-        window = self._window(work, self._layout(before), self._backend)
+        window = self._window(work, self._layout(before), self._exact)
         return window, work.plan(window).step
 
     @cached_property
-    def _backend(self) -> Backend:
-        return TorchBackend(self._network, self._device, self._precision)
+    def _exact(self) -> TorchBackend:
+        return TorchBackend(self._network, self._device)
 
     def _layout(self, spec: ImageSpec) -> Layout:
         return layout_of(self._network.task, spec, self._axes)
@@ -164,6 +173,22 @@ class Upscaler:
         reach = self._network.reach or (0,) * self._network.task.ndim
         multiple = layout.on_image((self._network.multiple_of,) * len(layout.axes), 1)
         return Work(before.grid.shape, factor, layout.on_image(reach, 0), after.chunks, multiple)
+
+    def _chosen(self, source: Source, layout: Layout, plan: Plan, intensity: Intensity) -> tuple[Backend, Choice]:
+        """What the tiles of a plan run with: chosen for the first, and kept."""
+        if self._choice is not None:
+            return self._choice
+
+        def piece() -> Voxels:
+            voxels = intensity.apply(source.read(plan[len(plan) // 2].read))
+            return layout.to_batch(np.nan_to_num(voxels, nan=0.0, posinf=0.0, neginf=0.0))
+
+        voxels = len(plan) * math.prod(plan.window) * layout.channels // layout.seen
+        backend, choice = choose(self._network, self._exact, self._asked_backend, self._precision, voxels, piece)
+        if self._told and "auto" in (self._asked_backend, self._precision) and backend is not self._exact:
+            self._told(f"Runs in {choice}.")
+        self._choice = backend, choice
+        return self._choice
 
     def _window(self, work: Work, layout: Layout, backend: Backend) -> Shape:
         demand = _demand(work, layout, backend)
@@ -227,8 +252,9 @@ class Session:
         intensity: Intensity,
         window: Shape,
         progress: Progress | None,
+        choice: Choice,
     ) -> None:
-        self.backend, self.window = backend, window
+        self.backend, self.window, self.choice = backend, window, choice
         self.tiles = self.written = 0
         self.waited = self.computed = 0.0
         self._source, self._sink, self._layout, self._work = source, sink, layout, work

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +44,7 @@ class Settings:
     axes: tuple[int, ...] | None = None
     device: str = "auto"
     precision: str = "float32"
+    backend: str = "auto"
     tile: Shape | None = None
     memory: int | None = None
     dtype: str | None = None
@@ -117,8 +118,10 @@ def plan(job: Job, settings: Settings) -> Plan:
 def _check_settings(made: Plan, settings: Settings) -> None:
     """Refuses here what would fail only when the work starts: the device, the tile, the format's options."""
     from geomedsr.inference.backend import find_device
+    from geomedsr.inference.choice import check_asked
 
     find_device(settings.device)
+    check_asked(settings.backend, settings.precision, settings.device)
     ndim, tile = made.before.grid.ndim, settings.tile
     if tile is not None and (len(tile) not in (1, ndim) or min(tile) < 1):
         numbers = ",".join(map(str, tile))
@@ -157,8 +160,16 @@ def promised(plan: Plan, spec: ImageSpec, settings: Settings) -> ImageSpec:
     return format_of(plan.job.target).target_spec(plan.job.target, asked(plan, spec, settings))
 
 
-def upscaler_for(model: Model, chosen: Fit, settings: Settings, intensity: IntensityRule | None = None) -> Upscaler:
-    """What streams an image through a model; `intensity` stands for the model's own."""
+def upscaler_for(
+    model: Model,
+    chosen: Fit,
+    settings: Settings,
+    intensity: IntensityRule | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Upscaler:
+    """What streams an image through a model; `intensity` stands for the model's own, and `tell` hears what was chosen
+    for it by measuring.
+    """
     from geomedsr.inference.upscaler import Upscaler
 
     return Upscaler(
@@ -169,4 +180,6 @@ def upscaler_for(model: Model, chosen: Fit, settings: Settings, intensity: Inten
         precision=settings.precision,
         tile=settings.tile,
         memory=settings.memory,
+        backend=settings.backend,
+        tell=tell,
     )

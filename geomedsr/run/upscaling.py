@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ from geomedsr.run.tying import tie
 from geomedsr.run.values import value_warnings
 
 if TYPE_CHECKING:
+    from geomedsr.inference.upscaler import Outcome
     from geomedsr.run.job import Ways
 
 __all__ = ["Listener", "Report", "announce", "open_planned", "upscale", "upscale_all", "upscale_found"]
@@ -75,6 +77,7 @@ class Report:
     warnings: tuple[str, ...] = ()
     maps: Mapping[str, Path] = field(default_factory=dict)
     failure: Exception | None = field(default=None, compare=False)
+    outcome: Outcome | None = field(default=None, compare=False)
 
     @property
     def error(self) -> str | None:
@@ -108,6 +111,19 @@ class Report:
             "seconds": round(self.seconds, 3),
             "warnings": list(self.warnings),
             "error": self.error,
+            **self._ran_with(),
+        }
+
+    def _ran_with(self) -> dict[str, Any]:
+        """What the network ran with; the distance from float32 in dB, null where none was measured or there is none."""
+        choice = self.outcome.choice if self.outcome else None
+        psnr = choice.psnr if choice and choice.psnr is not None and math.isfinite(choice.psnr) else None
+        return {
+            "device": self.outcome.device if self.outcome else None,
+            "backend": choice.backend if choice else None,
+            "precision": choice.precision if choice else None,
+            "speedup": round(choice.speedup, 2) if choice and choice.speedup else None,
+            "psnr_to_float32": round(psnr, 2) if psnr is not None else None,
         }
 
 
@@ -126,7 +142,7 @@ def upscale(plan: Plan, settings: Settings, listener: Listener) -> Report:
             warnings = announce(plan, source, settings, listener)
             tied = tie(plan.model, source, plan.fit.axes, settings.damping) if settings.consistent else None
             plan = replace(plan, model=tied.model) if tied else plan
-            checked = _stream(plan, source, settings, listener)
+            checked, outcome = _stream(plan, source, settings, listener)
             listener.note(f"check ok: {job.target}: {checked}")
             if tied:
                 listener.note(tied.told(source, job.target))
@@ -138,9 +154,8 @@ def upscale(plan: Plan, settings: Settings, listener: Listener) -> Report:
     finally:
         _remove_empty(made)
     seconds = time.perf_counter() - began
-    return Report(
-        job.source, job.target, "done", plan.model.name, plan.before, checked.spec, seconds, warnings, job.maps
-    )
+    report = Report(job.source, job.target, "done", plan.model.name, plan.before, checked.spec, seconds, warnings)
+    return replace(report, maps=job.maps, outcome=outcome)
 
 
 def open_planned(plan: Plan) -> Source:
@@ -165,7 +180,7 @@ def announce(plan: Plan, source: Source, settings: Settings, listener: Listener)
     return warnings
 
 
-def _stream(plan: Plan, source: Source, settings: Settings, listener: Listener) -> Checked:
+def _stream(plan: Plan, source: Source, settings: Settings, listener: Listener) -> tuple[Checked, Outcome]:
     """The output is read back before it takes its place, so that an older one gives way to a right one only."""
     target, spec = plan.job.target, stamped(plan, settings)
     with Maps(plan.job, plan.model, plan.before, listener.progress) as maps:
@@ -173,14 +188,14 @@ def _stream(plan: Plan, source: Source, settings: Settings, listener: Listener) 
         bare = format_of(target).create_sink(target, spec, creation_options(settings))
         sink = _Verified(bare, plan, promised(plan, plan.before, settings), Glance(source, plan.factor))
         try:
-            upscaler_for(plan.model, plan.fit, settings).run(source, sink, maps.progress)
+            outcome = upscaler_for(plan.model, plan.fit, settings, tell=listener.note).run(source, sink, maps.progress)
         finally:
             sink.abort()  # nothing to do after a commit
         maps.commit()
     assert sink.checked is not None
     if settings.sidecar or settings.bids:
         write_sidecar(target, plan.job.source, spec.provenance or "", spec.grid.spacing, bids=settings.bids)
-    return sink.checked
+    return sink.checked, outcome
 
 
 class _Verified:
