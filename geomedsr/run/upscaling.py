@@ -294,14 +294,7 @@ def upscale_found(
     if settings.bids and plans and not dry_run and not is_file_target(out):
         out.mkdir(exist_ok=True)
         describe_dataset(out, plans[0].job.source)
-    is_asked = as_job or (ways is not None and ways.is_asked)
-    looks_at_all = bool(settings.maps) or settings.consistent
-    if is_asked and looks_at_all:
-        raise GeomedsrError(
-            "--consistent, --uncertainty and --hallucination look at one image as a whole; a job that is journaled or "
-            "shared among workers does not have them. Leave them out, or upscale the images one by one."
-        )
-    if plans and not dry_run and not looks_at_all and (is_asked or any(map(_is_archive, plans))):
+    if plans and not dry_run and _is_job(plans, settings, as_job or (ways is not None and ways.is_asked)):
         yield from run_job(plans, out, settings, ways, listener)
         return
     for ready in plans:
@@ -309,6 +302,28 @@ def upscale_found(
         yield report
         if report.failure and not keep_going:
             return
+
+
+def _is_job(plans: Sequence[Plan], settings: Settings, is_asked: bool) -> bool:
+    """Whether the work is journaled, and taken up again by the same call.
+
+    Raises:
+        GeomedsrError: it is to be, and there is a choice that a job cannot have.
+    """
+    looks_at_all = bool(settings.maps) or settings.consistent
+    if not is_asked and (looks_at_all or not any(map(_is_archive, plans))):
+        return False
+    if looks_at_all:
+        raise GeomedsrError(
+            "--consistent, --uncertainty and --hallucination look at one image as a whole; a job that is journaled or "
+            "shared among workers does not have them. Leave them out, or upscale the images one by one."
+        )
+    if settings.precision == "auto" or (settings.backend == "auto" and settings.precision != "float32"):
+        raise GeomedsrError(
+            "A job has the same bits wherever its blocks are done, and what is chosen by measuring may differ: name "
+            "--precision and --backend both; geomedsr doctor --benchmark tells which are fast here."
+        )
+    return True
 
 
 def _is_archive(ready: Plan) -> bool:
