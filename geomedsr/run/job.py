@@ -39,8 +39,7 @@ from geomedsr.io._zarr_design import design
 from geomedsr.io._zarr_output import ZarrOutput
 from geomedsr.io._zarr_place import Place, is_url
 from geomedsr.run.check import Checked, check_output
-from geomedsr.run.planning import Plan, Settings, asked, creation_options, promised, selected
-from geomedsr.run.provenance import stamped
+from geomedsr.run.planning import Plan, Settings, asked, creation_options, promised, selected, stamped
 from geomedsr.run.targets import make_folder
 from geomedsr.run.upscaling import Listener, announce, open_planned
 from geomedsr.run.worker import Assignment, Result, fingerprint, ready_upscaler

@@ -16,6 +16,7 @@ from geomedsr.io import format_of
 from geomedsr.run.catalogue import load_model
 from geomedsr.run.fit import BASELINES, Fit, fit, scale_factor
 from geomedsr.run.maps import check_maps
+from geomedsr.run.provenance import provenance_of
 from geomedsr.run.sidecar import check_sidecar
 from geomedsr.run.targets import FORMATS, Job, check_conversion, check_space
 from geomedsr.run.tying import check_damping
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from geomedsr.inference.upscaler import Upscaler
     from geomedsr.model import Model
 
-__all__ = ["Plan", "Settings", "asked", "creation_options", "plan", "promised", "selected", "upscaler_for"]
+__all__ = ["Plan", "Settings", "asked", "creation_options", "plan", "promised", "selected", "stamped", "upscaler_for"]
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 
@@ -153,6 +154,15 @@ def asked(plan: Plan, spec: ImageSpec, settings: Settings) -> ImageSpec:
     """The spec of the finer image, as the output's format is asked to write it."""
     after = selected(spec, plan.fit).upscaled(plan.factor)
     return replace(after, dtype=np.dtype(settings.dtype)) if settings.dtype else after
+
+
+def stamped(plan: Plan, settings: Settings) -> ImageSpec:
+    """The spec that an output is asked for, with how it was made.
+
+    Raises:
+        GeomedsrError: SOURCE_DATE_EPOCH is no number.
+    """
+    return replace(asked(plan, plan.before, settings), provenance=provenance_of(plan, settings))
 
 
 def promised(plan: Plan, spec: ImageSpec, settings: Settings) -> ImageSpec:

@@ -10,20 +10,18 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geomedsr import __version__
 from geomedsr.errors import GeomedsrError
-from geomedsr.run.planning import asked
 
 if TYPE_CHECKING:
-    from geomedsr.image import ImageSpec
     from geomedsr.run.planning import Plan, Settings
 
-__all__ = ["fingerprint", "provenance_of", "read_provenance", "stamped"]
+__all__ = ["fingerprint", "provenance_of", "read_provenance"]
 
 _NOT_TOLD = {"model", "scale", "device", "memory", "overwrite", "skip_existing", "form", "options", "sidecar", "bids"}
 """Settings that say nothing of the result, or that are told otherwise."""
@@ -60,15 +58,6 @@ def provenance_of(plan: Plan, settings: Settings) -> str:
         "date": _date(),
     }
     return json.dumps(told)
-
-
-def stamped(plan: Plan, settings: Settings) -> ImageSpec:
-    """The spec that an output is asked for, with how it was made.
-
-    Raises:
-        GeomedsrError: SOURCE_DATE_EPOCH is no number.
-    """
-    return replace(asked(plan, plan.before, settings), provenance=provenance_of(plan, settings))
 
 
 def read_provenance(text: str | None) -> dict[str, Any] | None:

@@ -21,8 +21,7 @@ from geomedsr.run.fit import BASELINES
 from geomedsr.run.glance import Glance
 from geomedsr.run.inputs import Found, archive_of, expand
 from geomedsr.run.maps import Maps, with_maps
-from geomedsr.run.planning import Plan, Settings, creation_options, plan, promised, upscaler_for
-from geomedsr.run.provenance import stamped
+from geomedsr.run.planning import Plan, Settings, creation_options, plan, promised, stamped, upscaler_for
 from geomedsr.run.sidecar import describe_dataset, write_sidecar
 from geomedsr.run.targets import Inputs, Job, check_apart, check_target, is_file_target, make_folder, plan_targets
 from geomedsr.run.tying import tie
