@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -105,8 +106,10 @@ def plan(job: Job, settings: Settings) -> Plan:
     made = Plan(job, model, chosen, before, factor)
     check_maps(made.job, model, before)
     _check_settings(made, settings)
-    warning = check_space(job.target, promised(made, before, settings).nbytes)
-    return replace(made, fit=replace(chosen, warnings=(*chosen.warnings, warning))) if warning else made
+    after = promised(made, before, settings)
+    sizes = {job.target: after.nbytes, **dict.fromkeys(job.maps.values(), 4 * math.prod(after.shape))}
+    warnings = tuple(text for path, size in sizes.items() if (text := check_space(path, size)))
+    return replace(made, fit=replace(chosen, warnings=(*chosen.warnings, *warnings)))
 
 
 def _check_settings(made: Plan, settings: Settings) -> None:

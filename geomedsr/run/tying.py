@@ -80,7 +80,7 @@ def tie(model: Model, source: Source, axes: tuple[int, ...] | None, damping: str
     """The model, tied to its input by its own degradation or, without a linear one, by the plain average."""
     import torch
 
-    from geomedsr.trust.consistency import Tied, bare, damping_for, noise_of
+    from geomedsr.trust.consistency import Tied, bare, damping_for, noise_of, padded
     from geomedsr.trust.instrument import instrument_of
 
     instrument = instrument_of(model.recipe, model.task.factor)
@@ -88,7 +88,7 @@ def tie(model: Model, source: Source, axes: tuple[int, ...] | None, damping: str
     network = bare(model.network)
     with torch.inference_mode():
         lr = probe.batch(source)
-        residual = lr - instrument.degraded(network(lr).float())
+        residual = lr - instrument.degraded(padded(network, lr).float())
     before = probe.largest(residual)
     noise, strength = None, 0.0
     if damping is not None:
@@ -121,8 +121,7 @@ class _Probe:
         reach = layout.on_image(instrument.reach, 0)
         whole = task.ndim == 2 and max(instrument.reach) >= WHOLE
         most = layout.on_image((max(shape) if whole else _PROBE[task.ndim],) * task.ndim, 1)
-        multiple = layout.on_image((1 if whole else model.network.multiple_of,) * task.ndim, 1)
-        lengths = [max(min(n, m) // k * k, 1) for n, m, k in zip(shape, most, multiple, strict=True)]
+        lengths = [min(n, m) for n, m in zip(shape, most, strict=True)]
         start = [(n - length) // 2 for n, length in zip(shape, lengths, strict=True)]
         box = Box(tuple(start), tuple(a + n for a, n in zip(start, lengths, strict=True)))
         # At the border of the image the instrument repeats the border; at the border of the part it must not.

@@ -14,7 +14,7 @@ from geomedsr.networks._consistency import Consistent, Projection
 from geomedsr.networks._network import Network
 from geomedsr.trust.instrument import WHOLE, Instrument, strengths
 
-__all__ = ["Tied", "bare", "damping_for", "noise_of"]
+__all__ = ["Tied", "bare", "damping_for", "noise_of", "padded", "wider"]
 
 _RATIOS = (-8.0, 8.0)
 """Dampings that are sought, as powers of ten: all of the projection, and none of it."""
@@ -43,15 +43,18 @@ class Tied(Network):
 
     def forward(self, x: Tensor) -> Tensor:
         """The finer image."""
-        finer: Tensor
-        if self._pads:  # here and not by the tile, since the instrument looks at the image without its padding
-            finer = self.network(pad_to_multiple(x, self.network.multiple_of))
-            for axis, f in enumerate(self.task.factor, start=2):
-                finer = finer.narrow(axis, 0, x.shape[axis] * f)
-        else:
-            finer = self.network(x)
+        # Padded here and not by the tile where the instrument must look at the image without its padding.
+        finer = padded(self.network, x) if self._pads else self.network(x)
         consistent: Tensor = self.projection(finer, x)
         return consistent
+
+
+def padded(network: Network, x: Tensor) -> Tensor:
+    """The network's output for an image of any shape, which it sees padded to what it strides by."""
+    finer: Tensor = network(pad_to_multiple(x, network.multiple_of))
+    for axis, f in enumerate(network.task.factor, start=2):
+        finer = finer.narrow(axis, 0, x.shape[axis] * f)
+    return finer
 
 
 def bare(network: Network) -> Network:
