@@ -69,11 +69,14 @@ class TiedModel:
             return text
         written = format_of(target).open_source(target)
         try:
-            after = self.probe.off(source, written, self.instrument)
+            after, mostly = self.probe.off(source, written, self.instrument)
         finally:
             written.close()
         rounded = ", rounding included" if written.spec.dtype.kind in "iu" else ""
-        return f"{text}: off by at most {after:.4g} (before: {self.before:.4g}) in the middle of the image{rounded}"
+        return (
+            f"{text}: off by at most {after:.4g} (99% of voxels: {mostly:.4g}; before: {self.before:.4g}) "
+            f"in the middle of the image{rounded}"
+        )
 
 
 def tie(model: Model, source: Source, axes: tuple[int, ...] | None, damping: str | float | None) -> TiedModel:
@@ -89,7 +92,7 @@ def tie(model: Model, source: Source, axes: tuple[int, ...] | None, damping: str
     with torch.inference_mode():
         lr = probe.batch(source)
         residual = lr - instrument.degraded(padded(network, lr).float())
-    before = probe.largest(residual)
+    before, _ = probe.largest(residual)
     noise, strength = None, 0.0
     if damping is not None:
         noise = noise_of(lr) if damping == "auto" else float(damping) / probe.intensity.scale
@@ -137,15 +140,16 @@ class _Probe:
         voxels = self.intensity.apply(source.read(self.box))
         return torch.from_numpy(self.layout.to_batch(fill.fill(voxels, self.layout.axes)))
 
-    def largest(self, residual: Tensor) -> float:
-        """The largest of what is off, in the image's units, away from the part's own border."""
+    def largest(self, residual: Tensor) -> tuple[float, float]:
+        """The largest of what is off, and its 99th percentile, in the image's units, away from the part's border."""
         shape = tuple(self.box.shape[axis] for axis in self.layout.others)
         voxels = self.layout.from_batch(np.asarray(residual.float().numpy(), np.float32), shape)
         inner = tuple(slice(m, n - m) for m, n in zip(self.margin, self.box.shape, strict=True))
-        return float(np.abs(voxels[(slice(None), *inner)]).max()) * self.intensity.scale
+        off = np.abs(voxels[(slice(None), *inner)]) * self.intensity.scale
+        return float(off.max()), float(np.percentile(off, 99))
 
-    def off(self, source: Source, written: Source, instrument: Instrument) -> float:
-        """By how much, at most, the input and what the instrument makes of the output differ where both are valid."""
+    def off(self, source: Source, written: Source, instrument: Instrument) -> tuple[float, float]:
+        """By how much the input and what the instrument makes of the output differ where both are valid: `largest`."""
         import torch
 
         from geomedsr.inference import fill
