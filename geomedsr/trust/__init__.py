@@ -1,1 +1,1 @@
-"""What of a finer image can be believed: whether its input supports it, and how far it may be off."""
+"""What a result may be trusted in: judged against its input, and against the truth where there is one."""
