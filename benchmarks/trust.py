@@ -74,8 +74,7 @@ def judge(model: Model, subject: Subject, planes: int) -> None:
     areas = [invention(model, instrument, pair, sr, rng) for pair, sr in zip(pairs, srs, strict=True)]
     ours, plain = np.mean(areas, axis=0)
     print(f"    AUC for planted structures: hallucination map {ours:.3f}, gradient map {plain:.3f}")
-    for told, images in (("network", srs), ("cubic", [upsample(p.lr, "cubic", model.task.factor) for p in pairs])):
-        print(f"    opensr split of {told}: {shares(model, pairs, images)}", flush=True)
+    print(f"    opensr split: {shares(model, pairs, srs)}", flush=True)
 
 
 def pairs_of(model: Model, subject: Subject, planes: int) -> Iterator[Pair]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from geomedsr.model import Model
     from geomedsr.networks._network import Network
 
-__all__ = ["Maps", "check_maps", "with_maps"]
+__all__ = ["Maps", "check_maps", "map_network", "with_maps"]
 
 
 def with_maps(jobs: Sequence[Job], found: Sequence[Found], maps: Mapping[str, Path], form: str | None) -> list[Job]:
@@ -81,7 +81,7 @@ class Maps:
     def __init__(self, job: Job, model: Model, before: ImageSpec, progress: Callable[[int, int], None]) -> None:
         self._job, self._model, self._before, self._told = job, model, before, progress
         self._held: list[_Held] = []
-        self._networks = {kind: _mapped(kind, model) for kind in job.maps}
+        self._networks = {kind: map_network(kind, model) for kind in job.maps}
         self._shares = [cost for _, _, cost in self._networks.values()] + [1]
         self._passed = 0
 
@@ -114,7 +114,7 @@ class Maps:
             held.release()
 
 
-def _mapped(kind: str, model: Model) -> tuple[Network, IntensityRule, int]:
+def map_network(kind: str, model: Model) -> tuple[Network, IntensityRule, int]:
     """The network that gives a map, the way back to the image's units, and how often it runs the model's network."""
     from geomedsr.trust.calibration import calibration_of
     from geomedsr.trust.hallucination import Surprise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -63,6 +64,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.overwrite and self.skip_existing:
             raise GeomedsrError("--overwrite and --skip-existing cannot both be; choose one.")
+        if self.consistent and self.precision != "float32":
+            raise GeomedsrError(f"--consistent is exact, which --precision {self.precision} is not; leave one out.")
         if self.dtype is not None and self.dtype not in DTYPES:
             raise GeomedsrError(f"There is no --dtype {self.dtype}; there are {', '.join(DTYPES)}.")
         if self.form is not None and self.form not in FORMATS:
@@ -112,8 +115,10 @@ def plan(job: Job, settings: Settings) -> Plan:
     made = Plan(job, model, chosen, before, factor)
     check_maps(made.job, model, before)
     _check_settings(made, settings)
-    warning = check_space(job.target, promised(made, before, settings).nbytes)
-    return replace(made, fit=replace(chosen, warnings=(*chosen.warnings, warning))) if warning else made
+    after = promised(made, before, settings)
+    sizes = {job.target: after.nbytes, **dict.fromkeys(job.maps.values(), 4 * math.prod(after.shape))}
+    warnings = tuple(text for path, size in sizes.items() if (text := check_space(path, size)))
+    return replace(made, fit=replace(chosen, warnings=(*chosen.warnings, *warnings)))
 
 
 def _check_settings(made: Plan, settings: Settings) -> None:

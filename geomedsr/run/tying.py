@@ -69,18 +69,21 @@ class TiedModel:
             return text
         written = format_of(target).open_source(target)
         try:
-            after = self.probe.off(source, written, self.instrument)
+            after, mostly = self.probe.off(source, written, self.instrument)
         finally:
             written.close()
         rounded = ", rounding included" if written.spec.dtype.kind in "iu" else ""
-        return f"{text}: off by at most {after:.4g} (before: {self.before:.4g}) in the middle of the image{rounded}"
+        return (
+            f"{text}: off by at most {after:.4g} (99% of voxels: {mostly:.4g}; before: {self.before:.4g}) "
+            f"in the middle of the image{rounded}"
+        )
 
 
 def tie(model: Model, source: Source, axes: tuple[int, ...] | None, damping: str | float | None) -> TiedModel:
     """The model, tied to its input by its own degradation or, without a linear one, by the plain average."""
     import torch
 
-    from geomedsr.trust.consistency import Tied, bare, damping_for, noise_of
+    from geomedsr.trust.consistency import Tied, bare, damping_for, noise_of, padded
     from geomedsr.trust.instrument import instrument_of
 
     instrument = instrument_of(model.recipe, model.task.factor)
@@ -88,8 +91,8 @@ def tie(model: Model, source: Source, axes: tuple[int, ...] | None, damping: str
     network = bare(model.network)
     with torch.inference_mode():
         lr = probe.batch(source)
-        residual = lr - instrument.degraded(network(lr).float())
-    before = probe.largest(residual)
+        residual = lr - instrument.degraded(padded(network, lr).float())
+    before, _ = probe.largest(residual)
     noise, strength = None, 0.0
     if damping is not None:
         noise = noise_of(lr) if damping == "auto" else float(damping) / probe.intensity.scale
@@ -121,8 +124,7 @@ class _Probe:
         reach = layout.on_image(instrument.reach, 0)
         whole = task.ndim == 2 and max(instrument.reach) >= WHOLE
         most = layout.on_image((max(shape) if whole else _PROBE[task.ndim],) * task.ndim, 1)
-        multiple = layout.on_image((1 if whole else model.network.multiple_of,) * task.ndim, 1)
-        lengths = [max(min(n, m) // k * k, 1) for n, m, k in zip(shape, most, multiple, strict=True)]
+        lengths = [min(n, m) for n, m in zip(shape, most, strict=True)]
         start = [(n - length) // 2 for n, length in zip(shape, lengths, strict=True)]
         box = Box(tuple(start), tuple(a + n for a, n in zip(start, lengths, strict=True)))
         # At the border of the image the instrument repeats the border; at the border of the part it must not.
@@ -138,15 +140,16 @@ class _Probe:
         voxels = self.intensity.apply(source.read(self.box))
         return torch.from_numpy(self.layout.to_batch(fill.fill(voxels, self.layout.axes)))
 
-    def largest(self, residual: Tensor) -> float:
-        """The largest of what is off, in the image's units, away from the part's own border."""
+    def largest(self, residual: Tensor) -> tuple[float, float]:
+        """The largest of what is off, and its 99th percentile, in the image's units, away from the part's border."""
         shape = tuple(self.box.shape[axis] for axis in self.layout.others)
         voxels = self.layout.from_batch(np.asarray(residual.float().numpy(), np.float32), shape)
         inner = tuple(slice(m, n - m) for m, n in zip(self.margin, self.box.shape, strict=True))
-        return float(np.abs(voxels[(slice(None), *inner)]).max()) * self.intensity.scale
+        off = np.abs(voxels[(slice(None), *inner)]) * self.intensity.scale
+        return float(off.max()), float(np.percentile(off, 99))
 
-    def off(self, source: Source, written: Source, instrument: Instrument) -> float:
-        """By how much, at most, the input and what the instrument makes of the output differ where both are valid."""
+    def off(self, source: Source, written: Source, instrument: Instrument) -> tuple[float, float]:
+        """By how much the input and what the instrument makes of the output differ where both are valid: `largest`."""
         import torch
 
         from geomedsr.inference import fill

@@ -182,8 +182,9 @@ def announce(plan: Plan, source: Source, settings: Settings, listener: Listener)
 def _stream(plan: Plan, source: Source, settings: Settings, listener: Listener) -> tuple[Checked, Outcome]:
     """The output is read back before it takes its place, so that an older one gives way to a right one only."""
     target, spec = plan.job.target, stamped(plan, settings)
+    exact = replace(settings, precision="float32", backend="torch")  # a map is made of small differences
     with Maps(plan.job, plan.model, plan.before, listener.progress) as maps:
-        maps.write(source, spec, lambda model, intensity: upscaler_for(model, plan.fit, settings, intensity))
+        maps.write(source, spec, lambda model, intensity: upscaler_for(model, plan.fit, exact, intensity))
         bare = format_of(target).create_sink(target, spec, creation_options(settings))
         sink = _Verified(bare, plan, promised(plan, plan.before, settings), Glance(source, plan.factor))
         try:

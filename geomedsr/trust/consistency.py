@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 from geomedsr.networks._blocks import pad_to_multiple
@@ -15,10 +14,14 @@ from geomedsr.networks._consistency import Consistent, Projection
 from geomedsr.networks._network import Network
 from geomedsr.trust.instrument import WHOLE, Instrument, strengths
 
-__all__ = ["Tied", "bare", "damping_for", "noise_of"]
+__all__ = ["Tied", "bare", "damping_for", "noise_of", "padded", "wider"]
 
 _RATIOS = (-8.0, 8.0)
 """Dampings that are sought, as powers of ten: all of the projection, and none of it."""
+
+
+_MEDIAN = 0.6744897501960817
+"""The median of a standard normal variable's absolute value."""
 
 
 class Tied(Network):
@@ -40,15 +43,18 @@ class Tied(Network):
 
     def forward(self, x: Tensor) -> Tensor:
         """The finer image."""
-        finer: Tensor
-        if self._pads:  # here and not by the tile, since the instrument looks at the image without its padding
-            finer = self.network(pad_to_multiple(x, self.network.multiple_of))
-            for axis, f in enumerate(self.task.factor, start=2):
-                finer = finer.narrow(axis, 0, x.shape[axis] * f)
-        else:
-            finer = self.network(x)
+        # Padded here and not by the tile where the instrument must look at the image without its padding.
+        finer = padded(self.network, x) if self._pads else self.network(x)
         consistent: Tensor = self.projection(finer, x)
         return consistent
+
+
+def padded(network: Network, x: Tensor) -> Tensor:
+    """The network's output for an image of any shape, which it sees padded to what it strides by."""
+    finer: Tensor = network(pad_to_multiple(x, network.multiple_of))
+    for axis, f in enumerate(network.task.factor, start=2):
+        finer = finer.narrow(axis, 0, x.shape[axis] * f)
+    return finer
 
 
 def bare(network: Network) -> Network:
@@ -85,20 +91,20 @@ def damping_for(residual: Tensor, instrument: Instrument, noise: float) -> float
 
 
 def noise_of(lr: Tensor) -> float:
-    """The standard deviation of an image's noise, from the diagonal differences of its voxels; fine detail adds to it.
+    """The standard deviation of an image's noise, from the diagonal differences in blocks of two by two voxels.
 
-    Blocks without any difference (the air around a head that was cut out) do not count.
+    The tenth of the blocks counts that differ least along and across, which white noise does independently of the
+    diagonal; what fine detail there is even there adds to it. Blocks without any difference (the air around a head
+    that was cut out) do not count.
 
     Shape: (B, C, *S)
     Reference: Donoho and Johnstone 1994, DOI 10.1093/biomet/81.3.425
     """
     even = lr[..., : lr.shape[-2] // 2 * 2, : lr.shape[-1] // 2 * 2]
     a, b, c, d = (even[..., i::2, j::2] for i in (0, 1) for j in (0, 1))
-    flat = (a == b) & (a == c) & (a == d)
-    detail = ((a - b - c + d) / 2)[~flat]
-    return float(detail.abs().double().median() / _median_of_normal()) if detail.numel() else 0.0
-
-
-def _median_of_normal() -> float:
-    """The median of a standard normal variable's absolute value."""
-    return math.sqrt(2) * float(torch.erfinv(torch.tensor(0.5, dtype=torch.float64)))
+    varied = ~((a == b) & (a == c) & (a == d))
+    edges, detail = ((a + b - c - d).square() + (a - b + c - d).square())[varied], ((a - b - c + d) / 2)[varied]
+    if not detail.numel():
+        return 0.0
+    calmest = detail[edges.argsort()[: math.ceil(len(edges) / 10)]]
+    return float(calmest.abs().double().median() / _MEDIAN)

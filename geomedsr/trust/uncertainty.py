@@ -17,15 +17,17 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from geomedsr.image import Voxels
 from geomedsr.networks._network import Network
 from geomedsr.task import Task
 from geomedsr.trust.consistency import wider
 from geomedsr.trust.local import blurred, gradient, looks
 
-__all__ = ["Answers", "Widening", "Widths", "fit_widening", "turns_of"]
+__all__ = ["LEVEL", "Answers", "Widening", "Widths", "coverage", "fit_widening", "turns_of"]
 
 LEVEL = 0.9
 """The share of voxels that the interval holds the truth of."""
@@ -130,6 +132,18 @@ class Widths(Network):
     def forward(self, x: Tensor) -> Tensor:
         """The half-widths, in the network's units."""
         return self.widening.widths(self.answers(x)[1])
+
+
+def coverage(sr: Voxels, hr: Voxels, widths: Voxels) -> float:
+    """The share of the voxels, among those that are valid in all three, whose interval holds the truth.
+
+    Example:
+        >>> one = np.ones((1, 4), np.float32)
+        >>> coverage(one, one * np.float32([1, 2, 3, np.nan]), one)
+        0.6666666666666666
+    """
+    valid = np.isfinite(sr) & np.isfinite(hr) & np.isfinite(widths)
+    return float((np.abs(hr - sr) <= widths)[valid].mean()) if valid.any() else float("nan")
 
 
 def fit_widening(features: Tensor, errors: Tensor, quarter: bool, level: float = LEVEL) -> Widening:

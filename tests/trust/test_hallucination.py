@@ -4,12 +4,18 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from trust_models import pairs, recipe
+from trust_models import pairs, recipe, unsettled
 
+from geomedsr.degradations.sensor import Sensor
+from geomedsr.image import Image
+from geomedsr.inference.upscaler import Upscaler
+from geomedsr.networks import edsr
 from geomedsr.networks.interpolate import upsample
-from geomedsr.trust.hallucination import Evidence, Habit, Habits, fit_habits, split
-from geomedsr.trust.instrument import instrument_of
+from geomedsr.task import Task
+from geomedsr.trust.hallucination import Evidence, Habit, Habits, Surprise, fit_habits, split
+from geomedsr.trust.instrument import Instrument, instrument_of
 from geomedsr.trust.local import gradient
+from geomedsr.trust.units import Unitless
 
 
 def area(score: Tensor, label: Tensor) -> float:
@@ -55,6 +61,20 @@ def test_surprise_is_in_standard_deviations_of_what_is_usual() -> None:
     assert torch.equal(
         habits.surprise(known.double()), torch.maximum(found, habits.missing.surprise(*known.double().T[[0, 2]]))
     )
+
+
+def test_a_tile_is_as_surprised_as_the_whole() -> None:
+    instrument = Instrument("sensor", Sensor(mtf=0.27).matrix, (2, 2))
+    network = unsettled(edsr.build(Task(2, 1, (2, 2)), width=8, blocks=1))
+    surprise = Surprise(network, instrument, Habits(Habit(0.9, -1.2, 0.5), Habit(0.4, -4.4, 0.4)))
+    image = Image.of(np.random.default_rng(0).gamma(2, 50, (1, 130, 121)).astype(np.float32))
+    found = []
+    for tile in (None, (30,)):
+        sink = Image.empty(image.spec.upscaled((2, 2)))
+        outcome = Upscaler(surprise, Unitless(name="percentile", high=99), tile=tile).run(image, sink)
+        assert (outcome.tiles > 1) == (tile is not None)
+        found.append(sink.voxels)
+    np.testing.assert_allclose(found[1], found[0], rtol=0, atol=1e-3)  # the projection's weights beyond the halo
 
 
 def test_habits_survive_json() -> None:

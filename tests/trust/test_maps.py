@@ -14,6 +14,7 @@ from trust_models import read, saved, written
 import geomedsr
 from geomedsr.cli import run_command
 from geomedsr.grid import Box
+from geomedsr.image import Scaling
 from geomedsr.inference.upscaler import Upscaler
 from geomedsr.model import Model
 from geomedsr.trust.instrument import instrument_of
@@ -50,6 +51,21 @@ def test_maps_lie_on_the_grid_of_the_output_in_real_numbers(folder: Path, tmp_pa
     assert np.array_equal(np.isnan(surprise), np.isnan(fine))
     assert np.nanmin(widths) > 0
     assert np.nanmin(surprise) < 0
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".zarr"])
+def test_every_format_holds_maps(suffix: str, folder: Path, tmp_path: Path) -> None:
+    voxels = np.round(shapes(3, (1, 30, 26, 6)).voxels)
+    scaling = (Scaling(0.5, 0.0),)
+    source = written(tmp_path / f"a{suffix}", voxels, dtype=np.dtype(np.int16), scaling=scaling)
+    paths = {kind: tmp_path / f"{kind}{suffix}" for kind in ("uncertainty", "hallucination")}
+    geomedsr.upscale(source, tmp_path / f"b{suffix}", str(folder), axes=(0, 1), consistent=True, **paths)
+    for path in paths.values():
+        spec = geomedsr.open_image(path).spec
+        assert spec.dtype == np.float32
+        assert spec.grid == geomedsr.open_image(tmp_path / f"b{suffix}").spec.grid
+        assert np.isfinite(read(path)).all()
+    assert 0 < read(paths["uncertainty"]).min() < read(paths["uncertainty"]).max() < voxels.max()
 
 
 def test_widths_scale_with_the_image(folder: Path, tmp_path: Path) -> None:

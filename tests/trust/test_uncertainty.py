@@ -35,13 +35,16 @@ def test_turns_are_those_that_the_task_allows_and_can_be_undone(task: Task, quar
 
 def test_a_network_that_is_sure_has_no_spread() -> None:
     network = edsr.build(PLANE, width=8, blocks=1).eval()  # untrained: an interpolation, the same for every turn
-    sure = Answers(network, True)(torch.rand(1, 1, 20, 20))[1][..., 0]
-    unsure = Answers(unsettled(network), True)(torch.rand(1, 1, 20, 20))[1][..., 0]
+    with torch.no_grad():
+        sure = Answers(network, True)(torch.rand(1, 1, 20, 20))[1][..., 0]
+        unsure = Answers(unsettled(network), True)(torch.rand(1, 1, 20, 20))[1][..., 0]
     assert float(sure.exp().max()) == pytest.approx(1e-4, rel=0.01)
-    assert float(unsure.exp().mean()) > 10 * float(sure.exp().mean())
+    assert float(unsure.exp().mean()) > 4 * float(sure.exp().mean())
 
 
-@pytest.mark.parametrize(("task", "shape", "tile"), [(PLANE, (1, 90, 77), (30,)), (SPACE, (1, 18, 30, 26), (9,))])
+@pytest.mark.parametrize(
+    ("task", "shape", "tile"), [(PLANE, (1, 90, 77), (30,)), (SPACE, (1, 14, 50, 15), (14, 9, 15))]
+)
 def test_a_tile_gives_the_bits_of_the_whole(task: Task, shape: Shape, tile: Shape) -> None:
     network = Widths(unsettled(edsr.build(task, width=8, blocks=1)), WIDENING)
     image = Image.of(np.random.default_rng(0).gamma(2, 50, shape).astype(np.float32))
