@@ -28,10 +28,10 @@ def build_pyramid(arrays: Sequence[zarr.Array[Any]], lead: int, coding: Coding) 
         factor = tuple(-(-n // m) for n, m in zip(fine.shape[lead:], shape, strict=True))
         for index in np.ndindex(*coarse.shape[:lead]):
             for box in Box.whole(shape).split((coarse.shards or coarse.chunks)[lead:]):
-                coarse[index + box.slices] = _reduced(fine, index, box, factor, coding)
+                coarse[(*index, *box.slices)] = _reduced(fine, index, box, factor, coding)
 
 
-def _reduced(fine: zarr.Array[Any], index: tuple[int, ...], box: Box, factor: Factor, coding: Coding) -> NDArray[Any]:
+def _reduced(fine: zarr.Array[Any], index: tuple[Any, ...], box: Box, factor: Factor, coding: Coding) -> NDArray[Any]:
     """One object of the coarser level, as it is stored, made piece by piece."""
     stored = np.empty(box.shape, coding.dtype)
     for part in box.split(_piece(box.shape, factor)):
