@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ import numpy as np
 from geomedsr.grid import Grid, Shape
 from geomedsr.image import ImageSpec
 from geomedsr.io import _zarr_geo as geo
-from geomedsr.io._zarr_layout import NOTE, noted
+from geomedsr.io._zarr_codecs import small_array
+from geomedsr.io._zarr_layout import NOTE, Layout, noted
+from geomedsr.io._zarr_node import read_node
 from geomedsr.io._zarr_parts import (
     ArrayDesign,
     Design,
@@ -46,7 +48,8 @@ def geo_design(path: Path, spec: ImageSpec, storage: Storage, before: Remembered
         for index, (name, long_name) in enumerate(_parts(path, spec, storage, before, parts, lead))
     )
     group = {**group_attributes(before), **place, NOTE: noted(spec, complete=False)}
-    return Design(spec, storage, layout, images, (), _coordinates(spec.grid, space, storage), group)
+    beside = (*_coordinates(spec.grid, space, storage), *_carried(before, layout, storage))
+    return Design(spec, storage, layout, images, (), beside, group)
 
 
 def _parts(
@@ -73,3 +76,18 @@ def _coordinates(grid: Grid, names: Sequence[str], storage: Storage) -> tuple[Ar
         told = {**geo.coordinate_attributes(grid, axis), **dimensions(storage, name)}
         made.append(ArrayDesign(name, centres.shape, centres.dtype, (name,), told, centres.shape, None, fill, centres))
     return tuple(made)
+
+
+def _carried(before: Remembered | None, layout: Layout, storage: Storage) -> Iterator[ArrayDesign]:
+    """The source's coordinates along the axes of channels (its times, say), where the output has all of them."""
+    group = before.image.group if before is not None else None
+    if before is None or group is None or layout.lead != before.layout.lead or layout.names != before.layout.names:
+        return
+    for name, count in zip(layout.names or (), layout.lead, strict=False):
+        node = read_node(group.path / name) if "/" not in name and name not in ("..", "") else None
+        if node is None or node.shape != (count,) or node.refusal is not None or node.path.is_symlink():
+            continue
+        voxels, fill = small_array(node), None if storage.zarr_format == 2 else 0
+        kept = {key: value for key, value in node.attributes.items() if key != "_ARRAY_DIMENSIONS"}
+        told = {**kept, **dimensions(storage, name)}
+        yield ArrayDesign(name, voxels.shape, voxels.dtype, (name,), told, voxels.shape, None, fill, voxels)

@@ -34,6 +34,7 @@ _SMALLEST_LEVEL = {2: 512, 3: 64}
 
 def ome_design(path: Path, spec: ImageSpec, storage: Storage, before: Remembered | None) -> Design:
     """A group with the levels of a pyramid, and a NIfTI header for what NGFF cannot tell."""
+    storage = replace(storage, separator=None)  # NGFF has "/", whatever the source had
     header = header_for(spec, path) if spec.grid.ndim == 3 else None
     outer, lead = _ome_lead(spec, before)
     axes = (*outer, *ngff.space_axes(spec.grid.ndim, spec.grid.units))
