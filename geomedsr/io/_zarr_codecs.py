@@ -26,7 +26,9 @@ import zarr.registry
 from numpy.typing import NDArray
 
 from geomedsr.errors import InputError
+from geomedsr.grid import Box
 from geomedsr.io._zarr_node import Node
+from geomedsr.io._zarr_objects import check_objects
 from geomedsr.io._zarr_place import Place
 
 __all__ = ["UNREADABLE", "compressor", "guarded", "opened", "small_array"]
@@ -100,6 +102,7 @@ def small_array(node: Node) -> NDArray[Any]:
     if node.refusal is not None or node.dtype is None or math.prod(node.shape) * node.dtype.itemsize > _MOST_BYTES:
         raise InputError(f"{node.path} cannot be read: {node.refusal or f'it has the shape {node.shape}'}.")
     try:
+        check_objects(node, Box.whole(node.shape))
         return np.asarray(opened(node)[...])
     except UNREADABLE as error:
         raise InputError(f"{node.path} is broken: {error or type(error).__name__}.") from error

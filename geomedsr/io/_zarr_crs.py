@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
-from typing import Any
 
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
@@ -16,7 +16,6 @@ _MAPPINGS = {
     "aea": "albers_conical_equal_area",
     "laea": "lambert_azimuthal_equal_area",
     "lcc": "lambert_conformal_conic",
-    "longlat": "latitude_longitude",
     "merc": "mercator",
     "sinu": "sinusoidal",
     "stere": "polar_stereographic",
@@ -68,10 +67,12 @@ def grid_mapping_name(text: str) -> str | None:
         'latitude_longitude'
     """
     crs = _crs(text)
-    known: dict[str, Any] = {} if crs is None else dict(crs.to_dict(projjson=False))
-    if known.get("init"):
-        known = dict(CRS.from_wkt(crs.to_wkt()).to_dict(projjson=False)) if crs is not None else {}
-    return _MAPPINGS.get(str(known.get("proj"))) or ("latitude_longitude" if crs and crs.is_geographic else None)
+    if crs is None:
+        return None
+    if crs.is_geographic:
+        return "latitude_longitude"
+    told = re.search(r"\+proj=(\w+)", crs.to_proj4() or "")
+    return _MAPPINGS.get(told[1]) if told else None
 
 
 def is_same_crs(one: str, other: str) -> bool:

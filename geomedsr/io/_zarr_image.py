@@ -235,7 +235,10 @@ def _placed(layout: Layout, array: Node, group: Node | None) -> Layout:
 
     @lru_cache
     def sibling(name: str) -> Node | None:
-        node = read_node(array.path.parent / name) if group is not None and "/" not in name and name != ".." else None
+        try:
+            node = None if group is None else read_node(group.path / checked_name(group.path, name))
+        except InputError:
+            return None  # a name that leads elsewhere names nothing here
         return node if node is not None and node.is_array else None
 
     grid = place_of(array, group, names, sibling, small_array)

@@ -114,5 +114,5 @@ def _is_there(path: Path, node: Node) -> bool:
 
 @lru_cache(4096)
 def _check_inside(folder: Path, root: Path) -> None:
-    if not os.path.realpath(folder).startswith(os.path.realpath(root)):
+    if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(root)):
         raise OSError(f"{folder.relative_to(root)} is a link out of the store, which is not followed")

@@ -11,14 +11,14 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from geomedsr.grid import Box, Factor
+from geomedsr.grid import Box, Factor, Shape
 from geomedsr.image import Voxels
 from geomedsr.io._coding import Coding
 
 __all__ = ["area_mean", "build_pyramid", "channel_windows"]
 
-_MOST_VOXELS = 1 << 24
-"""Of a block that is in memory at once."""
+_MOST_VOXELS = 1 << 21
+"""Of the finer level that are in memory at once."""
 
 
 def build_pyramid(arrays: Sequence[zarr.Array[Any]], lead: int, coding: Coding) -> None:
@@ -27,10 +27,27 @@ def build_pyramid(arrays: Sequence[zarr.Array[Any]], lead: int, coding: Coding) 
         shape = coarse.shape[lead:]
         factor = tuple(-(-n // m) for n, m in zip(fine.shape[lead:], shape, strict=True))
         for index in np.ndindex(*coarse.shape[:lead]):
-            for box in Box.whole(shape).split(_block(coarse, lead, factor)):
-                inner = box.scaled(factor).clipped(fine.shape[lead:])
-                mean = area_mean(coding.physical(np.asarray(fine[(*index, *inner.slices)])), factor)
-                coarse[(*index, *box.slices)] = coding.store(mean)
+            for box in Box.whole(shape).split((coarse.shards or coarse.chunks)[lead:]):
+                coarse[(*index, *box.slices)] = _reduced(fine, index, box, factor, coding)
+
+
+def _reduced(fine: zarr.Array[Any], index: tuple[Any, ...], box: Box, factor: Factor, coding: Coding) -> NDArray[Any]:
+    """One object of the coarser level, as it is stored, made piece by piece."""
+    stored = np.empty(box.shape, coding.dtype)
+    for part in box.split(_piece(box.shape, factor)):
+        inner = part.scaled(factor).clipped(fine.shape[len(index) :])
+        voxels = coding.physical(np.asarray(fine[(*index, *inner.slices)]))
+        stored[part.relative_to(box.start).slices] = coding.store(area_mean(voxels, factor))
+    return stored
+
+
+def _piece(shape: Shape, factor: Factor) -> Shape:
+    """A block of the coarser level that is made at once: halved until what it is made of is little enough."""
+    piece = list(shape)
+    while np.prod(piece) * np.prod(factor) > _MOST_VOXELS and max(piece) > 1:
+        longest = piece.index(max(piece))
+        piece[longest] = -(-piece[longest] // 2)
+    return tuple(piece)
 
 
 def channel_windows(array: zarr.Array[Any], lead: int, nodata: float | None) -> list[dict[str, float]]:
@@ -44,17 +61,6 @@ def channel_windows(array: zarr.Array[Any], lead: int, nodata: float | None) -> 
         ends = {"min": float(valid.min()), "max": float(valid.max()), "start": float(start), "end": float(end)}
         windows.append(ends)
     return windows
-
-
-def _block(coarse: zarr.Array[Any], lead: int, factor: Factor) -> tuple[int, ...]:
-    """A block of whole objects of the coarser level: several chunks where they are small."""
-    block = list((coarse.shards or coarse.chunks)[lead:])
-    while np.prod(block) * np.prod(factor) * 2 <= _MOST_VOXELS:
-        open_axes = [axis for axis, n in enumerate(block) if n < coarse.shape[lead + axis]]
-        if not open_axes:
-            break
-        block[min(open_axes, key=lambda axis: block[axis])] *= 2
-    return tuple(block)
 
 
 def area_mean(voxels: Voxels, factor: Factor) -> Voxels:

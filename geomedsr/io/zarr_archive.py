@@ -1,22 +1,22 @@
-"""Zarr, formats 2 and 3: arrays read and written in boxes, alone (`scan.zarr`) or in a store (`scene.zarr/r10m/b02`).
+"""Zarr, formats 2 and 3, in boxes: arrays, OME-Zarr, rasters with a place on earth; on a disk or at a URL.
 
-What the axes and numbers of an array mean is told in `_zarr_layout`, what is let in at all in `_zarr_node`, how the
-output is stored in `_zarr_storage`. An output is one array in a folder that appears when it is complete. It keeps
-the source's format, chunks, shards, dtype, fill value and attributes, except those that tell of the old grid. It has no
-mask: where the source had one, or real numbers become whole ones, invalid voxels get a nodata of their own (the highest
-of unsigned, the lowest of signed numbers), and valid voxels of that value move to the neighbouring one.
+What makes an image is told in `_zarr_image`, what the axes and numbers of an array mean in `_zarr_layout`, where it
+lies in `_zarr_ngff` and `_zarr_geo`, and what is let in at all in `_zarr_node`. An output is laid out as `_zarr_design`
+says: it keeps the source's convention, format, chunks, shards, dtype, fill value and attributes, except those that tell
+of the old grid. It has no mask: where the source had one, or real numbers become whole ones, invalid voxels get a
+nodata of their own (the highest of unsigned, the lowest of signed numbers), and valid voxels of that value move to the
+neighbouring one.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geomedsr.errors import InputError, OutputError, WriteFailedError
+from geomedsr.errors import InputError, OutputError
 from geomedsr.grid import Box
 from geomedsr.image import ImageSpec, Voxels
 from geomedsr.io._coding import Coding, scaling_of
@@ -30,6 +30,7 @@ from geomedsr.io._zarr_node import Node, read_node
 from geomedsr.io._zarr_objects import check_objects, count_missing, missing_within
 from geomedsr.io._zarr_output import ZarrOutput
 from geomedsr.io._zarr_place import Place, remote_errors
+from geomedsr.io._zarr_remote import RemoteZarrSink
 from geomedsr.io._zarr_storage import Storage
 from geomedsr.io._zarr_store import EndableStore
 
@@ -249,56 +250,3 @@ class ZarrSink:
         """Nothing appears."""
         self._store.end()
         self._staging.discard()
-
-
-class RemoteZarrSink:
-    """A new store at a URL, written in boxes where it will stay; without its mark it is not complete, and not read.
-
-    Raises:
-        OutputError: something is there already; at a URL, nothing is ever replaced.
-    """
-
-    def __init__(self, path: Path, spec: ImageSpec, options: Mapping[str, str]) -> None:
-        self._place, self._written, self._is_ours = Place(path), 0, False
-        if self._place.exists():
-            raise OutputError(f"{self._place} exists already; remove it first, or choose another output.")
-        self._is_ours = True
-        try:
-            self._output = ZarrOutput.create(path, spec, options)
-        except BaseException:
-            self.abort()
-            raise
-
-    @property
-    def spec(self) -> ImageSpec:
-        """What is written; its chunks are the objects of the store."""
-        return self._output.spec
-
-    def write(self, box: Box, voxels: Voxels) -> None:
-        """Takes the physical voxels of a box.
-
-        Raises:
-            GridError: the box is not inside.
-            WriteFailedError: the store refused.
-        """
-        self._output.write(box, voxels)
-        self._written += box.size
-
-    def commit(self, verify: Callable[[Path], None] | None = None) -> None:
-        """The store is marked complete, and seen by `verify`; where that raises, it is removed.
-
-        Raises:
-            WriteFailedError: voxels are missing, or the store refused.
-        """
-        if self._written != (expected := math.prod(self.spec.grid.shape)):
-            raise WriteFailedError(f"{self._place} was given {self._written} of its {expected} voxels.")
-        self._output.finish()
-        if verify is not None:
-            verify(self._place.path)
-        self._is_ours = False
-
-    def abort(self) -> None:
-        """Nothing stays that was not complete."""
-        if self._is_ours:
-            self._is_ours = False
-            self._place.remove_all()

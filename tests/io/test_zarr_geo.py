@@ -110,6 +110,42 @@ def test_coordinates_in_degrees_tell_a_place_without_a_crs(tmp_path: Path) -> No
     assert grid.world((0, 0)).tolist() == [4.75, 51.25]
 
 
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_series_keeps_its_times(tmp_path: Path, zarr_format: int) -> None:
+    xarray = pytest.importorskip("xarray", reason="xarray is not installed")
+    pytest.importorskip("rioxarray", reason="rioxarray is not installed")
+    times = np.array(["2026-01-01", "2026-02-01", "2026-03-15"], "datetime64[ns]")
+    coordinates = {"time": times, "y": 4600015 - 10.0 * np.arange(20), "x": 499985 + 10.0 * np.arange(30)}
+    series = xarray.DataArray(ramp(3, 20, 30).astype("float32"), coordinates, ("time", "y", "x"), name="ndvi")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        series.rio.write_crs(32633).to_dataset().to_zarr(tmp_path / "a.zarr", zarr_format=zarr_format)
+    source = open_source(tmp_path / "a.zarr")
+    assert authority_code(source.spec.grid.crs or "") == "EPSG:32633"
+    assert source.spec.shape == (3, 20, 30)
+    fine = source.spec.upscaled((2, 2))
+    written(tmp_path / "b.zarr", fine, whole(source).repeat(2, 1).repeat(2, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        again = xarray.open_zarr(tmp_path / "b.zarr", decode_coords="all")["ndvi"]
+        assert tuple(again.rio.transform())[:6] == (5.0, 0.0, 499980.0, 0.0, -5.0, 4600020.0)
+    np.testing.assert_array_equal(again["time"].values, times)
+    np.testing.assert_array_equal(again.values[:, ::2, ::2], series.values)
+
+
+def test_a_raster_in_degrees_without_a_crs_keeps_its_place(tmp_path: Path) -> None:
+    root = group(tmp_path / "a.zarr")
+    add(root, "t2m", ramp(4, 8).astype("float32"), ("lat", "lon"))
+    add(root, "lat", [51.0, 50.5, 50.0, 49.5], ("lat",), units="degrees_north")
+    add(root, "lon", 5 + 0.5 * np.arange(8), ("lon",), units="degrees_east")
+    source = open_source(tmp_path / "a.zarr")
+    fine = written(tmp_path / "b.zarr", source.spec.upscaled((2, 2)), whole(source).repeat(2, 1).repeat(2, 2))
+    assert fine.spec.grid == source.spec.grid.upscaled((2, 2))
+    told = zarr.open_group(str(tmp_path / "b.zarr"), mode="r")
+    assert told["lat"][:3].tolist() == [51.125, 50.875, 50.625]  # type: ignore[index]
+    assert told["t2m"].metadata.dimension_names == ("lat", "lon")  # type: ignore[union-attr]
+
+
 def test_an_axis_order_of_x_and_y_is_kept(tmp_path: Path) -> None:
     root = group(tmp_path / "a.zarr")
     add(root, "a", ramp(30, 20).astype("uint16"), ("x", "y"), grid_mapping="spatial_ref")

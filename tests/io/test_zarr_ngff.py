@@ -328,6 +328,14 @@ def test_a_header_with_another_spacing_is_refused(tmp_path: Path) -> None:
         open_source(tmp_path / "a.zarr")
 
 
+def test_the_keys_of_chunks_are_nested_as_ngff_has_them(tmp_path: Path) -> None:
+    path = store(tmp_path / "a.zarr", version="0.4")
+    assert (path / "0/0.0.0").exists()
+    source = open_source(path)
+    written(tmp_path / "b.zarr", source.spec, whole(source))
+    assert (tmp_path / "b.zarr/0/0/0/0").exists()
+
+
 # What others read
 
 
