@@ -146,3 +146,12 @@ def test_a_model_of_other_weights_is_not_trusted(made: tuple[Path, Path], tmp_pa
     other = write(tmp_path / "other.tif", replace(image.spec, provenance=json.dumps(told)), image.voxels)
     assert "average" in check(verify(other, before), "consistency").explanation
     assert "sensor" in check(verify(other, before, model="s2-rgbn-x2"), "consistency").explanation
+
+
+def test_an_output_in_another_format_is_in_the_same_place(tmp_path: Path) -> None:
+    grid = Grid.of((40, 44), np.array([[0, 10, 5e5], [-10, 0, 5e6], [0, 0, 1.0]]), "EPSG:32632", "m")
+    voxels = np.random.default_rng(0).random((1, 40, 44)).astype(np.float32)
+    source = write(tmp_path / "in.zarr", ImageSpec(grid, ("red",), np.dtype(np.float32)), voxels)
+    upscale(source, tmp_path / "out.tif", "cubic", scale=2)
+    found = verify(tmp_path / "out.tif", source)
+    assert [check(found, name).status for name in ("geometry", "header", "shift")] == ["ok", "ok", "ok"]
