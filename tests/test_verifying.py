@@ -155,3 +155,10 @@ def test_an_output_in_another_format_is_in_the_same_place(tmp_path: Path) -> Non
     upscale(source, tmp_path / "out.tif", "cubic", scale=2)
     found = verify(tmp_path / "out.tif", source)
     assert [check(found, name).status for name in ("geometry", "header", "shift")] == ["ok", "ok", "ok"]
+
+
+def test_images_without_a_place_have_none_to_lose(tmp_path: Path) -> None:
+    voxels = np.random.default_rng(0).random((1, 40, 44)).astype(np.float32)
+    source = write(tmp_path / "in.tif", Image.of(voxels).spec, voxels)
+    upscale(source, tmp_path / "out.tif", "cubic", scale=2)
+    assert check(verify(tmp_path / "out.tif", source), "geometry").status == "ok"

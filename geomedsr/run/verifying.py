@@ -16,7 +16,7 @@ from geomedsr.io import format_of
 from geomedsr.run.catalogue import load_model, shipped
 from geomedsr.run.channels import Selected, parse_bands
 from geomedsr.run.check import differences
-from geomedsr.run.description import crs_name
+from geomedsr.run.description import crs_name, is_placeless
 from geomedsr.run.fit import BASELINES
 from geomedsr.run.provenance import read_provenance
 from geomedsr.run.targets import Inputs, Job, check_folder, check_target
@@ -108,6 +108,8 @@ def _place(written: ImageSpec, promised: ImageSpec) -> Check:
     if written.grid.crs != promised.grid.crs:
         text = f"its CRS is {crs_name(written.grid.crs)}, that of the input {crs_name(promised.grid.crs)}"
         return Check("geometry", "fail", 1, 0, "differences", explanation=text)
+    if is_placeless(written.grid) and is_placeless(promised.grid):
+        return judged("geometry", 0, *_CORNERS, unit="voxel", explanation="neither of both says where it lies")
     away = float(np.abs(written.grid.corners - promised.grid.corners).max()) / min(written.grid.spacing)
     text = "the largest distance between corners that should be one"
     return judged("geometry", away, *_CORNERS, unit="voxel", explanation=text)

@@ -66,9 +66,14 @@ class Seams:
     def worst_on(self, axis: int) -> Seam | None:
         """The line that steps most on an axis, or None where it has too few lines to tell."""
         beside = self._beside[axis]
-        totals, counts = (_sums(values[axis], beside) for values in (self._totals, self._counts))
+        # As many lines at either end of the image do not count: no tile ends there, and networks and degradations each
+        # go on in their own way.
+        inner = slice(beside, len(self._totals[axis]) - beside)
+        if inner.stop < inner.start + (2 + _FEWEST) * beside:
+            return None
+        totals, counts = (_sums(values[axis][inner], beside) for values in (self._totals, self._counts))
         least = np.minimum(counts[beside:], counts[:-beside])
-        if len(totals) < (2 + _FEWEST) * beside or not least.any():
+        if not least.any():
             return None
         means = np.divide(totals, counts, out=np.zeros(len(totals)), where=counts > 0)
         # Place i of these is the mean of the lines from i on: before line k it steps by that of k less k - beside.
@@ -76,7 +81,7 @@ class Seams:
         away = np.abs(step) * np.sqrt(np.minimum(least / float(np.median(least[least > 0])), 1.0))
         spread = max(1.4826 * float(np.median(away[least > 0])), _LEAST)
         place = int(np.argmax(away))
-        return Seam(axis, place + beside, float(step[place]), float(away[place] / spread))
+        return Seam(axis, inner.start + place + beside, float(step[place]), float(away[place] / spread))
 
 
 def _sums(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
