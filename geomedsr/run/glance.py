@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Glance", "Seen"]
 
-_SIZES = {2: 48, 3: 20}
-_MOST_CHANNELS = 16
+_SIZES = {2: 32, 3: 16}
+_MOST_CHANNELS = 8
 _MOVED = 0.1
 _DIFFERS = 30.0
 _TIMES_CUBIC = 2.5
@@ -34,7 +34,7 @@ _CERTAIN = 0.03
 class Seen:
     """By how many voxels the output lies from its input, by how much of the input's spread (in percent) it differs from
     it when it is made coarse again, and how many voxels are invalid in one of both alone. `plain` is by how much cubic
-    interpolation would have differed. NaN: the boxes do not tell.
+    interpolation would have differed, where that was asked. NaN: the boxes do not tell.
     """
 
     moved: float = math.nan
@@ -65,7 +65,7 @@ class Glance:
     def __init__(self, source: Source, factor: Factor) -> None:
         self._source, self._factor = source, factor
         self._count = min(len(source.spec.channels), _MOST_CHANNELS)
-        size = _SIZES.get(len(factor), 20)
+        size = _SIZES[len(factor)]
         self._kept = {box: self._room(box) for box in look_boxes(source.spec.grid.shape, size)}
 
     def _room(self, box: Box) -> Voxels:
@@ -89,8 +89,9 @@ class Glance:
         for y, x in pairs:
             for channel in range(self._count):
                 holes.add(x[channel], y[channel], self._factor)
-        smooth = [(y, interpolated(y, self._factor)) for y, _ in pairs]
-        plain, found = self._differs(model, smooth), self._differs(model, pairs)
+        found, plain = self._differs(model, pairs), math.nan
+        if found > _DIFFERS:
+            plain = self._differs(model, [(y, interpolated(y, self._factor)) for y, _ in pairs])
         return Seen(self._moved(pairs), found, holes.lost + holes.made, plain)
 
     def _moved(self, pairs: list[tuple[Voxels, Voxels]]) -> float:

@@ -16,7 +16,7 @@ from geomedsr.io import format_of
 from geomedsr.run.catalogue import load_model, shipped
 from geomedsr.run.channels import Selected, parse_bands
 from geomedsr.run.check import differences
-from geomedsr.run.description import crs_name
+from geomedsr.run.description import crs_name, is_placeless
 from geomedsr.run.fit import BASELINES
 from geomedsr.run.provenance import read_provenance
 from geomedsr.run.targets import Inputs, Job, check_folder, check_target
@@ -93,26 +93,24 @@ def _compared(
             f"{out} has {after.spec.grid.ndim} axes, the input {before.spec.grid.ndim}: they cannot be compared."
         )
     pair = Aligned.of(before, after)
-    place = _place(before.spec, after.spec)
     try:
         factor = pair.factor
-    except GridError:
-        return (place,), None
+    except GridError as error:
+        text = f"{error} Nothing else was looked at."
+        return (Check("geometry", "fail", 1, 0, "differences", explanation=text),), None
     promised = format_of(out).target_spec(out, before.spec.with_channels(pair.channels).upscaled(factor))
     found = examine(pair, linear, progress)
-    return (place, _header(after.spec, promised), *found.checks), found.residual
+    return (_place(after.spec, promised), _header(after.spec, promised), *found.checks), found.residual
 
 
-def _place(before: ImageSpec, after: ImageSpec) -> Check:
-    """Whether both cover the same place."""
-    try:
-        after.grid.ratio_to(before.grid)
-    except GridError as error:
-        return Check("geometry", "fail", 1, 0, "differences", explanation=f"{error} Nothing else was looked at.")
-    if after.grid.crs != before.grid.crs:
-        text = f"its CRS is {crs_name(after.grid.crs)}, that of the input {crs_name(before.grid.crs)}"
+def _place(written: ImageSpec, promised: ImageSpec) -> Check:
+    """Whether an output covers the place of its input."""
+    if written.grid.crs != promised.grid.crs:
+        text = f"its CRS is {crs_name(written.grid.crs)}, that of the input {crs_name(promised.grid.crs)}"
         return Check("geometry", "fail", 1, 0, "differences", explanation=text)
-    away = float(np.abs(after.grid.corners - before.grid.corners).max()) / min(after.grid.spacing)
+    if is_placeless(written.grid) and is_placeless(promised.grid):
+        return judged("geometry", 0, *_CORNERS, unit="voxel", explanation="neither of both says where it lies")
+    away = float(np.abs(written.grid.corners - promised.grid.corners).max()) / min(written.grid.spacing)
     text = "the largest distance between corners that should be one"
     return judged("geometry", away, *_CORNERS, unit="voxel", explanation=text)
 

@@ -1,9 +1,10 @@
 """Whether tiles left seams: lines across the image at which the output steps and the input does not.
 
-The input, interpolated, is taken from the output; what is left are the output's own details, which have no reason to
-step at one line more than at its neighbours. The figure of a line is the mean of the steps from the voxels before it
-to those behind it, held at 2 % of the range so that edges do not rule, over the spread of that mean among all lines of
-its kind (lines at the same place within an input voxel: a network may well treat these alike).
+Of an output two things are left when the input is taken away: on the fine grid its own details (the input interpolated
+is taken from it), on the coarse grid what it degrades to wrongly. Both are as often above as below: their mean over a
+line, and over the few lines beside it, is all but nothing. A step is not. The figure of a line is the mean over the
+lines behind it less that over the lines before it, against the spread of that figure among all lines. Values are held
+at 5 % of the range, so that edges do not rule.
 """
 
 from __future__ import annotations
@@ -13,22 +14,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geomedsr.grid import Factor, Shape
+from geomedsr.grid import Box, Factor, Shape
 from geomedsr.image import Voxels
-from geomedsr.trust._aligned import Block
 
-__all__ = ["HALO", "Seam", "Seams"]
+__all__ = ["Seam", "Seams"]
 
-HALO = 3
-"""How many input voxels around a block the interpolation needs to be that of the whole image."""
+_CLIP = 0.05
+_BESIDE = 4
+"""Input voxels on either side of a line whose means are compared."""
 
-_CLIP = 0.02
-_FEWEST = 8
 _LEAST = 1e-4
-"""Means of steps vary at least by this share of the range, so that nothing is called a seam that nobody could see."""
+"""The figure varies at least by this share of the range, so that nothing is called a seam that nobody could see."""
 
-_BORDER = 4
-"""Input voxels at the image's ends that are left out: no tile ends there, and networks pad."""
+_FEWEST = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,55 +40,51 @@ class Seam:
 
 
 class Seams:
-    """Sums over blocks of the steps across each line of each axis."""
+    """Sums over blocks of what is left along each line of each axis, on one grid.
 
-    def __init__(self, shape: Shape, factor: Factor, ranges: NDArray[np.float64]) -> None:
-        self._factor, self._ranges = factor, ranges
-        fine = [n * f for n, f in zip(shape, factor, strict=True)]
-        self._totals = [np.zeros(n) for n in fine]
-        self._counts = [np.zeros(n) for n in fine]
+    `beside` is how many voxels make an input voxel on each axis of that grid.
+    """
 
-    def add(self, block: Block, smooth: Voxels) -> None:
-        """Takes a block with its rim, and the input's interpolation there."""
-        scale = self._ranges.reshape(-1, *[1] * (block.x.ndim - 1))
-        own = (block.x - smooth) / scale
-        inner = block.inner_fine
-        for axis in range(len(self._factor)):
-            here = inner[axis + 1]
-            first = max(here.start, 1)
-            ahead, behind = list(inner), list(inner)
-            ahead[axis + 1], behind[axis + 1] = slice(first, here.stop), slice(first - 1, here.stop - 1)
-            steps = np.clip(own[tuple(ahead)] - own[tuple(behind)], -_CLIP, _CLIP)
-            others = tuple(i for i in range(steps.ndim) if i != axis + 1)
-            start = (block.wide.start[axis] * self._factor[axis]) + first
-            lines = slice(start, start + steps.shape[axis + 1])
-            self._totals[axis][lines] += np.nansum(steps, axis=others, dtype=np.float64)
-            self._counts[axis][lines] += np.isfinite(steps).sum(axis=others)
+    def __init__(self, shape: Shape, beside: Factor, ranges: NDArray[np.float64]) -> None:
+        self._beside = tuple(_BESIDE * f for f in beside)
+        self._ranges = ranges.reshape(-1, *[1] * len(shape))
+        self._totals = [np.zeros(n) for n in shape]
+        self._counts = [np.zeros(n) for n in shape]
 
-    @property
-    def worst(self) -> Seam | None:
-        """The line that steps most, or None where an axis has too few lines to tell."""
-        found = [seam for axis in range(len(self._factor)) if (seam := self._worst_on(axis)) is not None]
-        return max(found, key=lambda seam: seam.score, default=None)
+    def add(self, box: Box, left: Voxels) -> None:
+        """Takes what is left in a box.
 
-    def _worst_on(self, axis: int) -> Seam | None:
-        counts = self._counts[axis]
-        means = np.divide(self._totals[axis], counts, out=np.full(counts.size, np.nan), where=counts > 0)
-        score = np.zeros(counts.size)
-        border = _BORDER * self._factor[axis]
-        for phase in range(self._factor[axis]):
-            kind = slice(border + phase, counts.size - border, self._factor[axis])
-            score[kind] = _unusual(means[kind], counts[kind])
-        place = int(np.argmax(score))
-        return Seam(axis, place, float(means[place]), float(score[place])) if score[place] > 0 else None
+        Shape: (C, *box.shape), NaN where invalid
+        """
+        held = np.clip(left / self._ranges, -_CLIP, _CLIP)
+        known = np.isfinite(held)
+        for axis, lines in enumerate(box.slices):
+            others = tuple(i for i in range(held.ndim) if i != axis + 1)
+            self._totals[axis][lines] += np.nansum(held, axis=others, dtype=np.float64)
+            self._counts[axis][lines] += known.sum(axis=others)
+
+    def worst_on(self, axis: int) -> Seam | None:
+        """The line that steps most on an axis, or None where it has too few lines to tell."""
+        beside = self._beside[axis]
+        # As many lines at either end of the image do not count: no tile ends there, and networks and degradations each
+        # go on in their own way.
+        inner = slice(beside, len(self._totals[axis]) - beside)
+        if inner.stop < inner.start + (2 + _FEWEST) * beside:
+            return None
+        totals, counts = (_sums(values[axis][inner], beside) for values in (self._totals, self._counts))
+        least = np.minimum(counts[beside:], counts[:-beside])
+        if not least.any():
+            return None
+        means = np.divide(totals, counts, out=np.zeros(len(totals)), where=counts > 0)
+        # Place i of these is the mean of the lines from i on: before line k it steps by that of k less k - beside.
+        step = means[beside:] - means[:-beside]
+        away = np.abs(step) * np.sqrt(np.minimum(least / float(np.median(least[least > 0])), 1.0))
+        spread = max(1.4826 * float(np.median(away[least > 0])), _LEAST)
+        place = int(np.argmax(away))
+        return Seam(axis, inner.start + place + beside, float(step[place]), float(away[place] / spread))
 
 
-def _unusual(means: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How far each mean is from the usual one, in robust standard deviations; a mean of few voxels varies more."""
-    known = np.isfinite(means)
-    if known.sum() < _FEWEST:
-        return np.zeros(means.size)
-    away = np.abs(means - np.median(means[known]))
-    spread = max(1.4826 * float(np.median(away[known])), _LEAST)
-    weight = np.sqrt(np.minimum(counts / float(np.median(counts[known])), 1.0))
-    return np.where(known, np.nan_to_num(away) * weight / spread, 0.0)
+def _sums(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """The sum of each run of `width` values."""
+    running = np.concatenate([[0.0], np.cumsum(values)])
+    return np.asarray(running[width:] - running[:-width])

@@ -20,6 +20,8 @@ __all__ = ["Shift"]
 
 _LONGEST_TAIL = 4.0
 _FLAT = 1e-6
+_WIDE = 8
+"""From so many voxels on slopes are taken over four neighbours, which are true to finer detail than two."""
 
 
 class Shift:
@@ -39,11 +41,12 @@ class Shift:
             self._add(a, b, float(scale))
 
     def _add(self, a: NDArray[np.float64], b: NDArray[np.float64], scale: float) -> None:
-        axes = [axis for axis, n in enumerate(a.shape) if n >= 3]
-        inner = tuple(slice(1, -1) if axis in axes else slice(None) for axis in range(a.ndim))
+        rims = [2 if n >= _WIDE else 1 if n >= 3 else 0 for n in a.shape]
+        axes = [axis for axis, rim in enumerate(rims) if rim]
+        inner = tuple(slice(rim, n - rim) for rim, n in zip(rims, a.shape, strict=True))
         middle, difference = (a + b) / 2, (b - a)[inner]
-        slopes = [np.gradient(middle, axis=axis)[inner] for axis in axes]
-        known = np.isfinite(difference) & np.logical_and.reduce([np.isfinite(slope) for slope in slopes] or [True])
+        slopes = [_slope(middle, axis, inner) for axis in axes]
+        known = np.logical_and.reduce([np.isfinite(part) for part in (difference, *slopes)])
         if known.sum() < 8 * (len(axes) + 1) or not axes:
             return
         rest = difference[known] - np.median(difference[known])
@@ -78,3 +81,16 @@ class Shift:
         """The axes on which the images are not flat."""
         diagonal = np.diag(self._gram)
         return np.flatnonzero(diagonal > _FLAT * max(float(diagonal.max(initial=0)), 1e-12))
+
+
+def _slope(x: NDArray[np.float64], axis: int, inner: tuple[slice, ...]) -> NDArray[np.float64]:
+    """The derivative along an axis, where the neighbours that it needs are inside."""
+
+    def moved(by: int) -> NDArray[np.float64]:
+        index = list(inner)
+        index[axis] = slice(inner[axis].start + by, inner[axis].stop + by)
+        return x[tuple(index)]
+
+    if inner[axis].start == 1:
+        return (moved(1) - moved(-1)) / 2
+    return (8 * (moved(1) - moved(-1)) - moved(2) + moved(-2)) / 12
