@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geomedsr.errors import GridError
-from geomedsr.grid import Box, Factor, Grid
+from geomedsr.grid import Box
 from geomedsr.image import Source, Voxels
 from geomedsr.io._staging import Staging, write_errors
-from geomedsr.report._view import Pixels, Stretch, View, enlarged, most_detailed, read_plane
+from geomedsr.report._view import Stretch, enlarged, most_detailed, read_plane
+from geomedsr.report.pair import Pair, shown_channels
 
 if TYPE_CHECKING:
     from PIL import Image as Picture
@@ -24,7 +23,6 @@ _NARROWEST = 420
 _ZOOMED = 48
 _MARGIN, _LINE = 24, 30
 _PAPER, _INK, _FAINT, _MARK = (18, 20, 24), (238, 238, 238), (160, 166, 176), (255, 196, 61)
-_RED, _GREEN, _BLUE = ("red", "b4", "b04"), ("green", "b3", "b03"), ("blue", "b2", "b02")
 
 
 def before_after(
@@ -49,8 +47,9 @@ def before_after(
         GridError: the result is no whole multiple of the input, or the region is not inside the input.
         OutputError: the picture's folder is missing or read-only.
     """
-    pair = _Pair.of(before, after, bands)
-    figure = _Figure(pair, labels, title, region)
+    pair = Pair.of(before, after)
+    shown = bands or shown_channels(after.spec.channels, after.spec.grid.ndim)
+    figure = _Figure(pair, shown, labels, title, region)
     staging = Staging(path)
     try:
         with write_errors(path):
@@ -61,73 +60,21 @@ def before_after(
     return path
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """The input and the result, seen alike."""
-
-    sources: tuple[Source, Source]
-    factor: Factor
-    view: View
-    channels: tuple[tuple[int, ...], tuple[int, ...]]
-
-    @classmethod
-    def of(cls, before: Source, after: Source, bands: tuple[int, ...] | None) -> _Pair:
-        """The pair with its plane and its channels chosen."""
-        factor = after.spec.grid.ratio_to(before.spec.grid)
-        names = after.spec.channels
-        chosen = _chosen(names, before.spec.grid.ndim) if bands is None else bands
-        known = before.spec.channels
-        # The result may have fewer channels than the input: those of the same name belong together.
-        same = tuple(known.index(names[i]) if names[i] in known else i for i in chosen)
-        return cls((before, after), factor, View.of(before.spec, factor), (same, chosen))
-
-    @property
-    def grids(self) -> tuple[Grid, Grid]:
-        """The grids of both."""
-        return self.sources[0].spec.grid, self.sources[1].spec.grid
-
-    @property
-    def planes(self) -> tuple[int, int]:
-        """The index of the shown plane on the cut axis of both: the middle of the input, and the same place."""
-        if self.view.cut is None:
-            return 0, 0
-        middle, times = self.grids[0].shape[self.view.cut] // 2, self.factor[self.view.cut]
-        return middle, middle * times + times // 2
-
-    def scaled(self, window: Box) -> tuple[Box, Box]:
-        """A window of the input's plane in voxels of both."""
-        return window, window.scaled((self.factor[self.view.rows], self.factor[self.view.columns]))
-
-    def pixels(self, which: int, window: Box, stretch: Stretch) -> Pixels:
-        """A window of one of both as a picture, at most as large as is drawn."""
-        voxels, _ = read_plane(
-            self.sources[which], self.view, self.planes[which], self.channels[which], window, _LONGEST
-        )
-        return stretch.pixels(voxels)
-
-
-def _chosen(names: tuple[str, ...], ndim: int) -> tuple[int, ...]:
-    """Red, green and blue by name, else the first three channels of a raster, else the first."""
-    lower = [name.lower() for name in names]
-    found = [next((lower.index(name) for name in colour if name in lower), None) for colour in (_RED, _GREEN, _BLUE)]
-    if None not in found:
-        return tuple(index for index in found if index is not None)
-    return (0, 1, 2) if ndim == 2 and len(names) >= 3 else (0,)
-
-
 class _Figure:
     """Two panels side by side, and below them the same region of both enlarged."""
 
-    def __init__(self, pair: _Pair, labels: tuple[str, str], title: str, region: Box | None) -> None:
-        self.pair, self.labels, self.title = pair, labels, title
+    def __init__(
+        self, pair: Pair, shown: tuple[int, ...], labels: tuple[str, str], title: str, region: Box | None
+    ) -> None:
+        self.pair, self.shown, self.labels, self.title = pair, shown, labels, title
         self.whole = Box.whole(pair.view.counts(pair.grids[0]))
         width, height = self._panel()
         self.column = max(width, _NARROWEST)
         self.panel, self.inset = (width, height), (self.column, round(0.62 * self.column))
         view = pair.view
-        overview, step = read_plane(pair.sources[0], view, pair.planes[0], pair.channels[0], self.whole, _LONGEST)
+        overview, step = read_plane(pair.before, view, pair.planes[0], pair.channels(0, shown), self.whole, _LONGEST)
         self.stretch = Stretch.fit(overview, *((2.0, 98.0) if view.cut is None else (0.5, 99.5)))
-        self.region = self._zoom(overview, step) if region is None else self._checked(region)
+        self.region = self._zoom(overview, step) if region is None else pair.check_region(region)
 
     def _panel(self) -> tuple[int, int]:
         """Width and height of a panel: a whole number of pixels for a voxel of the result where that is possible."""
@@ -149,12 +96,6 @@ class _Figure:
         start = min(row * step, rows - height), min(column * step, columns - width)
         return Box(start, (start[0] + height, start[1] + width))
 
-    def _checked(self, region: Box) -> Box:
-        grid = self.pair.grids[0]
-        if region.ndim != grid.ndim or not Box.whole(grid.shape).contains(region) or region.size == 0:
-            raise GridError(f"The region {region.start} to {region.stop} is not inside the input of {grid.shape}.")
-        return self.pair.view.window(region)
-
     def drawn(self) -> Picture.Image:
         """The whole picture."""
         from PIL import Image as Picture
@@ -175,7 +116,7 @@ class _Figure:
 
     def _heading(self) -> str:
         view, source = self.pair.view, self.pair.sources[1]
-        shown = ", ".join(source.spec.channels[i] for i in self.pair.channels[1])
+        shown = ", ".join(source.spec.channels[i] for i in self.shown)
         if view.cut is not None:
             count = self.pair.grids[0].shape[view.cut]
             shown = f"plane {self.pair.planes[0] + 1} of {count} on axis {view.cut + 1}"
@@ -214,7 +155,7 @@ class _Figure:
     ) -> None:
         from PIL import Image as Picture
 
-        pixels = self.pair.pixels(which, self.pair.scaled(window)[which], self.stretch)
+        pixels = self.pair.pixels(which, self.shown, self.pair.scaled(window)[which], self.stretch, _LONGEST)
         turned = self.pair.view.oriented(enlarged(pixels, size[1], size[0]))
         picture.paste(Picture.fromarray(turned.copy()), at)
 
