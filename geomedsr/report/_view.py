@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from geomedsr.grid import Box, Factor, Grid
 from geomedsr.image import ImageSpec, Source, Voxels
 
-__all__ = ["Pixels", "Stretch", "View", "enlarged", "most_detailed", "read_plane"]
+__all__ = ["Pixels", "Stretch", "View", "enlarged", "most_detailed", "read_plane", "views"]
 
 Pixels = NDArray[np.uint8]
 """(rows, columns, 3), red, green and blue."""
@@ -74,6 +74,15 @@ class View:
     def oriented(self, pixels: Pixels) -> Pixels:
         """The pixels as they are looked at."""
         return pixels[:: -1 if self.turned[0] else 1, :: -1 if self.turned[1] else 1]
+
+
+def views(spec: ImageSpec) -> list[View]:
+    """The planes of a volume, one for each axis that can be cut; for NIfTI axial, coronal and sagittal."""
+    drawn = [(cut, *(axis for axis in range(3) if axis != cut)) for cut in range(3)]
+    if "nifti" not in spec.extra:
+        return [View(rows, columns, cut) for cut, rows, columns in drawn]
+    found = [_anatomical(spec.grid, rows, columns, cut) for cut, rows, columns in drawn]
+    return sorted(found, key=lambda view: ("AR", "SR", "SA").index(view.ends[0] + view.ends[2] if view.ends else "AR"))
 
 
 def _anatomical(grid: Grid, rows: int, columns: int, cut: int) -> View:
