@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from geomedsr.grid import Box
 from geomedsr.image import Source, Voxels
+from geomedsr.metrics import Compared, measured
 from geomedsr.report._view import Stretch, View
 from geomedsr.report.derived import Cubic
 from geomedsr.report.pair import Pair
 from geomedsr.report.spectrum import Power, Spectrum
 
-__all__ = ["Agreement", "Evidence", "Histogram", "gather"]
+__all__ = ["Evidence", "Histogram", "gather"]
 
 _WINDOW, _PART = 512, 128
 _MOST = 16
@@ -33,78 +34,51 @@ class Histogram:
     after: tuple[float, ...]
 
 
-@dataclass
-class Agreement:
-    """How far one image is from another, channel by channel, summed window by window."""
-
-    squares: NDArray[np.float64]
-    sizes: NDArray[np.float64]
-    count: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, channels: int) -> Agreement:
-        """Nothing compared yet."""
-        return cls(*(np.zeros(channels) for _ in range(3)))
-
-    def add(self, one: Voxels, other: Voxels) -> None:
-        """Compares two windows where both are valid."""
-        difference = one.astype(np.float64) - other
-        valid = np.isfinite(difference)
-        axes = tuple(range(1, difference.ndim))
-        difference[~valid] = 0
-        self.squares += (difference**2).sum(axes)
-        self.sizes += np.abs(difference).sum(axes)
-        self.count += valid.sum(axes)
-
-    @property
-    def rms(self) -> tuple[float, ...]:
-        """The root of the mean square difference of each channel; NaN where nothing was compared."""
-        return tuple(math.sqrt(s / n) if n else math.nan for s, n in zip(self.squares, self.count, strict=True))
-
-    @property
-    def mean(self) -> tuple[float, ...]:
-        """The mean size of the difference of each channel."""
-        return tuple(s / n if n else math.nan for s, n in zip(self.sizes, self.count, strict=True))
-
-
 @dataclass(frozen=True)
 class Evidence:
     """All figures of a pair, and of which share of the input's voxels they are.
 
-    `scale` is the width of the input's contrast (2nd to 98th percentile) in each channel, which differences are
-    compared with; `errors` are those of the result and of cubic interpolation against the reference.
+    `beyond` is the share of the result's contrast energy that lies beyond the input's Nyquist. `scores` are those of
+    the result and of cubic interpolation against the reference: the mean of each metric over the windows.
     """
 
     histograms: tuple[Histogram, ...]
     spectrum: Spectrum | None
     beyond: float | None
-    errors: dict[str, Agreement]
-    scale: tuple[float, ...]
+    scores: dict[str, dict[str, float]]
+    data_range: float
+    windows: int
     share: float
 
 
 @dataclass
 class _Tally:
     pair: Pair
+    channels: tuple[int, ...]
     edges: NDArray[np.float64]
     powers: dict[str, Power]
     before: NDArray[np.float64]
     after: NDArray[np.float64]
-    errors: dict[str, Agreement] = field(default_factory=dict)
+    data_range: float = 0.0
+    scores: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     seen: int = 0
+    windows: int = 0
 
     def add(self, window: Box, sources: dict[str, Source], main: int) -> None:
         """Reads one window of all images and counts it in; only the channel `main` counts for the spectrum."""
         fine = window.scaled(self.pair.factor)
+        index = {"input": self.pair.channels(0, self.channels), "cubic": tuple(range(len(self.channels)))}
         read = {
-            name: source.read(window if name == "input" else fine)[list(self.pair.matched) if name == "input" else ...]
+            name: source.read(window if name == "input" else fine)[list(index.get(name, self.channels))]
             for name, source in sources.items()
         }
-        self.seen += window.size
+        self.seen, self.windows = self.seen + window.size, self.windows + 1
         self.before += _counted(read["input"], self.edges)
         self.after += _counted(read["result"], self.edges)
-        for name, agreement in self.errors.items():
-            agreement.add(read[name], read["reference"])
+        grid, names = self.pair.grids[1], tuple(self.pair.names[i] for i in self.channels)
+        for name, scores in self.scores.items():
+            both = read[name], read["reference"]
+            scores.append(measured(Compared(*both, self.data_range, grid.spacing, grid.units, self.pair.factor, names)))
         self._add_power(read, main)
 
     def _add_power(self, read: dict[str, Voxels], main: int) -> None:
@@ -121,35 +95,38 @@ class _Tally:
                     self.powers[name].add(plane)
 
 
-def gather(pair: Pair, stretch: Stretch, reference: Source | None, main: int = 0) -> Evidence:
+def gather(pair: Pair, channels: tuple[int, ...], stretch: Stretch, reference: Source | None, main: int) -> Evidence:
     """The figures of a pair out of windows spread evenly over it: all of a small image, some of a large one.
 
-    `stretch` holds the 2nd and 98th percentile of each channel of the result, measured on the input.
+    They are of these channels of the result, the spectrum of the channel `main` alone; `stretch` holds the 2nd and
+    98th percentile of each, measured on the input.
     """
-    count = len(pair.after.spec.channels)
+    count = len(channels)
     sources: dict[str, Source] = {
         "input": pair.before,
-        "cubic": Cubic(pair.before, pair.factor, pair.matched),
+        "cubic": Cubic(pair.before, pair.factor, pair.channels(0, channels)),
         "result": pair.after,
     }
     if reference is not None:
         sources["reference"] = reference
     tally = _Tally(
         pair,
+        channels,
         _edges(stretch),
         {name: _power(pair, coarse=name == "input") for name in sources},
         before=np.zeros((count, _BINS)),
         after=np.zeros((count, _BINS)),
-        errors={name: Agreement.of(count) for name in ("cubic", "result")} if reference is not None else {},
+        data_range=max(stretch.high) - min(stretch.low),
+        scores={name: [] for name in ("cubic", "result")} if reference is not None else {},
     )
     for window in windows(pair):
-        tally.add(window, sources, main)
-    return _concluded(tally, stretch)
+        tally.add(window, sources, channels.index(main))
+    return _concluded(tally)
 
 
-def _concluded(tally: _Tally, stretch: Stretch) -> Evidence:
+def _concluded(tally: _Tally) -> Evidence:
     shares = [counts / np.maximum(counts.sum(1, keepdims=True), 1) for counts in (tally.before, tally.after)]
-    names = tally.pair.after.spec.channels
+    names = [tally.pair.names[i] for i in tally.channels]
     curves = {name: power.curve for name, power in tally.powers.items()}
     first = tally.powers["input"]
     spectrum = Spectrum(
@@ -168,10 +145,18 @@ def _concluded(tally: _Tally, stretch: Stretch) -> Evidence:
         ),
         spectrum if curves["result"] else None,
         tally.powers["result"].share_beyond if curves["result"] else None,
-        tally.errors,
-        tuple(high - low for low, high in zip(stretch.low, stretch.high, strict=True)),
+        {name: _means(scores) for name, scores in tally.scores.items()},
+        tally.data_range,
+        tally.windows,
         tally.seen / math.prod(tally.pair.grids[0].shape),
     )
+
+
+def _means(scores: list[dict[str, float]]) -> dict[str, float]:
+    """Each metric's mean over the windows that it says something of."""
+    names = dict.fromkeys(name for score in scores for name in score)
+    found = {name: [score[name] for score in scores if math.isfinite(score.get(name, math.nan))] for name in names}
+    return {name: sum(values) / len(values) for name, values in found.items() if values}
 
 
 def windows(pair: Pair) -> Iterator[Box]:

@@ -58,7 +58,7 @@ def exhibit(
     Raises:
         GridError: `at` is outside.
     """
-    first = bands or shown_channels(pair.after.spec.channels, pair.grids[0].ndim)
+    first = bands or shown_channels(pair.names, pair.grids[0].ndim)
     channels = _looked_at(pair, first)
     layers = layers_of(pair, companions, channels)
     whole = Box.whole(pair.grids[0].shape)
@@ -78,7 +78,7 @@ def _looked_at(pair: Pair, first: tuple[int, ...]) -> tuple[int, ...]:
     """The channels of a raster, those shown first among them; of a volume with frames the first one."""
     if pair.grids[0].ndim == 3:
         return first[:1]
-    others = [i for i in range(len(pair.after.spec.channels)) if i not in first]
+    others = [i for i in range(len(pair.names)) if i not in first]
     return tuple(sorted((*first, *others[: max(0, _MOST_CHANNELS - len(first))])))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from geomedsr.errors import GridError
 from geomedsr.grid import Box, Factor, Grid
 from geomedsr.image import Source
@@ -16,26 +18,36 @@ _RED, _GREEN, _BLUE = ("red", "b4", "b04"), ("green", "b3", "b03"), ("blue", "b2
 
 @dataclass(frozen=True)
 class Pair:
-    """The input and the result. `matched` says of each of the result's channels which of the input's it came from."""
+    """The input and the result.
+
+    `matched` says of each of the result's channels which of the input's it came from, `names` what it is called.
+    """
 
     before: Source
     after: Source
     factor: Factor
     view: View
     matched: tuple[int, ...]
+    names: tuple[str, ...]
 
     @classmethod
-    def of(cls, before: Source, after: Source, matched: tuple[int, ...] | None = None) -> Pair:
-        """The pair with its plane; channels of the same name belong together unless told otherwise.
+    def of(
+        cls,
+        before: Source,
+        after: Source,
+        matched: tuple[int, ...] | None = None,
+        names: tuple[str, ...] | None = None,
+    ) -> Pair:
+        """The pair with its plane; channels of the same name belong together, and have the file's names, unless told.
 
         Raises:
             GridError: the result is no whole multiple of the input.
         """
         factor = after.spec.grid.ratio_to(before.spec.grid)
-        known, names = before.spec.channels, after.spec.channels
+        known, called = before.spec.channels, after.spec.channels
         # The result may have fewer channels than the input: those of the same name belong together.
-        same = tuple(known.index(name) if name in known else min(i, len(known) - 1) for i, name in enumerate(names))
-        return cls(before, after, factor, View.of(before.spec, factor), same if matched is None else matched)
+        same = tuple(known.index(name) if name in known else min(i, len(known) - 1) for i, name in enumerate(called))
+        return cls(before, after, factor, View.of(before.spec, factor), matched or same, names or after.spec.channels)
 
     @property
     def sources(self) -> tuple[Source, Source]:
@@ -54,6 +66,12 @@ class Pair:
             return 0, 0
         middle, times = self.grids[0].shape[self.view.cut] // 2, self.factor[self.view.cut]
         return middle, middle * times + times // 2
+
+    @property
+    def corner_error(self) -> float:
+        """How far the corners of both are apart, at most, in voxels of the result."""
+        before, after = self.grids
+        return float(np.abs(before.corners - after.corners).max() / min(after.spacing))
 
     def channels(self, which: int, shown: tuple[int, ...]) -> tuple[int, ...]:
         """The channels of one of both that belong to those of the result."""

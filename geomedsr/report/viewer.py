@@ -10,14 +10,17 @@ from geomedsr.report.embedded import nifti, png
 from geomedsr.report.exhibit import Exhibit
 from geomedsr.report.layers import Layer, Scene
 
+_FIRST = ("before", "after", "difference", "uncertainty")
+
 __all__ = ["raster_viewer", "scale_note", "volume_viewer"]
 
 
 def raster_viewer(shown: Exhibit) -> dict[str, Any]:
     """The viewer of a raster: each channel of each layer as a grey picture of levels."""
-    names = shown.pair.after.spec.channels
+    names = shown.pair.names
     return {
         "channels": [names[i] for i in shown.channels],
+        "spacing": list(shown.pair.grids[1].spacing),
         "shown": [shown.channels.index(i) for i in shown.first],
         **_common(shown),
         "scenes": [_raster_scene(shown, scene) for scene in shown.scenes],
@@ -34,7 +37,7 @@ def _raster_scene(shown: Exhibit, scene: Scene) -> dict[str, Any]:
         **_scene(shown, scene),
         "size": list(scene.box.scaled(shown.pair.factor).shape),
         "spacing": list(shown.pair.grids[1].spacing),
-        "factor": list(shown.pair.factor),
+        "factor": [1, 1] if scene.is_averaged else list(shown.pair.factor),
         "layers": planes,
     }
 
@@ -43,6 +46,7 @@ def volume_viewer(shown: Exhibit) -> dict[str, Any]:
     """The viewer of a volume: each layer as a NIfTI, and how its planes are drawn."""
     return {
         **_common(shown),
+        "shown": [layer.key for layer in shown.layers if layer.key in _FIRST],
         "anatomical": shown.pair.view.ends is not None,
         "scenes": [_volume_scene(shown, scene) for scene in shown.scenes],
     }
@@ -76,7 +80,14 @@ def _common(shown: Exhibit) -> dict[str, Any]:
 
 def _layer(shown: Exhibit, layer: Layer) -> dict[str, Any]:
     low, high = shown.levels[layer.key].ends[0]
-    return {"key": layer.key, "label": layer.label, "kind": layer.kind, "low": low, "high": high}
+    return {
+        "key": layer.key,
+        "label": layer.label,
+        "kind": layer.kind,
+        "coarse": layer.coarse,
+        "low": low,
+        "high": high,
+    }
 
 
 def _scene(shown: Exhibit, scene: Scene) -> dict[str, Any]:

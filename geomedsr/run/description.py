@@ -15,7 +15,7 @@ from geomedsr.io import format_of
 from geomedsr.run.inputs import expand
 from geomedsr.run.provenance import read_provenance
 
-__all__ = ["crs_name", "describe", "is_placeless", "lines", "orientation"]
+__all__ = ["crs_name", "describe", "facts", "is_placeless", "lines", "orientation"]
 
 
 def describe(path: Path) -> Iterator[dict[str, Any]]:
@@ -27,12 +27,13 @@ def describe(path: Path) -> Iterator[dict[str, Any]]:
     for found in expand([str(path)]):
         source = format_of(found.path).open_source(found.path)
         try:
-            yield {"path": str(found.path), **_facts(source.spec)}
+            yield {"path": str(found.path), **facts(source.spec)}
         finally:
             source.close()
 
 
-def _facts(spec: ImageSpec) -> dict[str, Any]:
+def facts(spec: ImageSpec) -> dict[str, Any]:
+    """What an image is, and where, as plain JSON values."""
     corners = spec.grid.corners
     nodata = spec.nodata
     return {

@@ -1,0 +1,218 @@
+"""A page of what became of an image, or of many: `geomedsr report`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from geomedsr.errors import OutputError
+from geomedsr.image import Source
+from geomedsr.io._staging import Staging, write_errors
+from geomedsr.run.couples import Couple, are_folders, couples
+from geomedsr.run.description import crs_name, facts
+from geomedsr.run.opened import Opened, opened
+from geomedsr.run.targets import check_folder
+from geomedsr.run.upscaling import Listener
+
+if TYPE_CHECKING:
+    from geomedsr.report.evidence import Evidence
+    from geomedsr.report.page import Card
+    from geomedsr.report.story import Story
+
+__all__ = ["Wanted", "run_report"]
+
+_LIMIT = 9_500_000
+_BUDGETS = {2: 7_000_000, 3: 14_000_000}
+_INDEX = "index.html"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user asks for: files or folders, and how to show them."""
+
+    before: Path
+    after: Path
+    out: Path
+    reference: Path | None = None
+    uncertainty: Path | None = None
+    hallucination: Path | None = None
+    verify: Path | None = None
+    evaluate: Path | None = None
+    model: str | None = None
+    bands: str | None = None
+    at: tuple[int, ...] | None = None
+    png: Path | None = None
+    overwrite: bool = False
+
+
+def run_report(wanted: Wanted, listener: Listener) -> Iterator[Path]:
+    """Writes the page, or the folder of pages, and the figures; gives the paths of what was written.
+
+    Raises:
+        GeomedsrError: the images do not belong together, or nothing can be written there; nothing is left behind.
+    """
+    many = are_folders(wanted.before, wanted.after)
+    extras = {key: getattr(wanted, key) for key in ("reference", "uncertainty", "hallucination", "verify")}
+    found = couples(wanted.before, wanted.after, extras)
+    _check_out(wanted, many)
+    for couple in found:
+        with opened(couple, wanted.bands, wanted.model):
+            pass  # what does not belong together is told before any work
+    yield _write_folder(found, wanted, listener) if many else _write_page(found[0], wanted)
+    if wanted.png is not None:
+        for couple in found:
+            yield from _draw(couple, wanted, wanted.png)
+
+
+def _check_out(wanted: Wanted, many: bool) -> None:
+    out = wanted.out
+    if not many and out.suffix.lower() not in (".html", ".htm"):
+        raise OutputError(f"The report of one pair is a page; {out} does not end with .html.")
+    if many and out.suffix.lower() in (".html", ".htm"):
+        raise OutputError(f"The reports of two folders are a folder; {out} would be one page.")
+    check_folder(out if many else out.parent)
+    if wanted.png is not None:
+        check_folder(wanted.png)
+    if os.path.lexists(out) and not wanted.overwrite and not (many and out.is_dir() and not any(out.iterdir())):
+        raise OutputError(f"{out} exists already; pass --overwrite to replace it.")
+    if many and out.is_dir():
+        _check_ours(out)
+
+
+def _check_ours(folder: Path) -> None:
+    """Only a folder of nothing but our pages is replaced."""
+    others = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".html"]
+    pages = [path for path in folder.rglob("*.html") if b'content="geomedsr ' not in path.read_bytes()[:4096]]
+    foreign = sorted([*others, *pages])
+    if foreign:
+        raise OutputError(
+            f"The folder {folder} holds more than reports, {foreign[0].name} for one; choose another output."
+        )
+
+
+@dataclass
+class _Told:
+    """A page, and what the index says of it."""
+
+    html: str
+    card: Card
+
+
+def _write_page(couple: Couple, wanted: Wanted) -> Path:
+    told = _told(couple, wanted, "")
+    staging = Staging(wanted.out)
+    try:
+        with write_errors(wanted.out):
+            staging.path.write_text(told.html, encoding="utf-8")
+        staging.publish()
+    finally:
+        staging.discard()
+    return wanted.out
+
+
+def _write_folder(found: Sequence[Couple], wanted: Wanted, listener: Listener) -> Path:
+    from geomedsr.report.page import index_page
+
+    staging, cards = Staging(wanted.out, as_folder=True), []
+    try:
+        for number, couple in enumerate(found, start=1):
+            listener.note(f"report {number} of {len(found)}: {couple.name}")
+            page = couple.name.with_name(f"{couple.name.name}.html")
+            told = _told(couple, wanted, "../" * (len(page.parts) - 1) + _INDEX)
+            with write_errors(wanted.out):
+                (staging.path / page).parent.mkdir(parents=True, exist_ok=True)
+                (staging.path / page).write_text(told.html, encoding="utf-8")
+            told.card["link"] = quote(page.as_posix())
+            cards.append(told.card)
+        subtitle = f"{len(cards)} images of {wanted.before}, made finer"
+        with write_errors(wanted.out):
+            (staging.path / _INDEX).write_text(index_page(wanted.after.name, subtitle, cards), encoding="utf-8")
+        staging.publish()
+    finally:
+        staging.discard()
+    return wanted.out / _INDEX
+
+
+def _told(couple: Couple, wanted: Wanted, index: str) -> _Told:
+    """The page of a couple, small enough: with smaller pictures where they would not fit."""
+    with opened(couple, wanted.bands, wanted.model) as images:
+        budget = _BUDGETS[images.pair.grids[0].ndim]
+        while True:
+            told = _composed(images, wanted, index, budget)
+            if len(told.html.encode()) <= _LIMIT:
+                return told
+            budget = budget * 2 // 3
+
+
+def _composed(images: Opened, wanted: Wanted, index: str, budget: int) -> _Told:
+    from geomedsr.report.evidence import gather
+    from geomedsr.report.exhibit import exhibit
+    from geomedsr.report.page import Card, report_page, thumbnail
+    from geomedsr.report.tables import check_rows, evaluation_tables, read_json, worst
+
+    couple = images.couple
+    checks = check_rows(read_json(couple.verify, "a verification"), str(couple.verify)) if couple.verify else []
+    tables = (
+        evaluation_tables(read_json(wanted.evaluate, "an evaluation"), str(wanted.evaluate)) if wanted.evaluate else []
+    )
+    shown = exhibit(images.pair, images.companions, budget, at=wanted.at)
+    evidence = gather(images.pair, shown.channels, shown.stretch, images.companions.reference, shown.first[0])
+    html = report_page(shown, evidence, _story(images), checks=checks, evaluation=tables, index=index)
+    card = Card(
+        title=str(couple.name),
+        link="",
+        thumbnail=thumbnail(shown),
+        figures=_key_figures(images, evidence),
+        status=worst(checks),
+    )
+    return _Told(html, card)
+
+
+def _story(images: Opened) -> Story:
+    from geomedsr.report.story import Story
+
+    couple = images.couple
+    before, after = (_facts(source) for source in images.pair.sources)
+    subtitle = f"{couple.after.name}, made from {couple.before.name}"
+    return Story(couple.name.name, subtitle, before, after, images.maker)
+
+
+def _key_figures(images: Opened, evidence: Evidence) -> list[tuple[str, str]]:
+    """What the index says of a pair beside its checks."""
+    from geomedsr.report.tables import number
+
+    factor = " × ".join(map(str, images.pair.factor))
+    figures = [("Finer by", factor), ("Voxels", " × ".join(map(str, images.pair.grids[1].shape)))]
+    if evidence.beyond is not None:
+        figures.append(("Beyond Nyquist", f"{100 * evidence.beyond:.2g} % of contrast"))
+    if evidence.scores:
+        gain = evidence.scores["result"]["psnr"] - evidence.scores["cubic"]["psnr"]
+        figures.append(("PSNR", f"{number(evidence.scores['result']['psnr'])} dB ({gain:+.2f} over cubic)"))
+    return figures
+
+
+def _facts(source: Source) -> dict[str, Any]:
+    told = facts(source.spec)
+    return {**told, "crs": crs_name(told["crs"])}
+
+
+def _draw(couple: Couple, wanted: Wanted, folder: Path) -> Iterator[Path]:
+    """The figures for papers of a couple."""
+    from geomedsr.report.evidence import gather
+    from geomedsr.report.exhibit import exhibit
+    from geomedsr.report.figures import before_after
+    from geomedsr.report.paper import figures
+
+    stem = folder / couple.name
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    with opened(couple, wanted.bands, wanted.model) as images:
+        shown = exhibit(images.pair, images.companions, 1, at=None)
+        evidence = gather(images.pair, shown.channels, shown.stretch, images.companions.reference, shown.first[0])
+        yield before_after(
+            *images.pair.sources, stem.with_name(f"{stem.name}_before_after.png"), title=couple.name.name
+        )
+        yield from figures(evidence, stem)
