@@ -66,10 +66,11 @@ def glance(shown: Exhibit, story: Story) -> list[dict[str, str]]:
     factor = " × ".join(map(str, shown.pair.factor))
     place = before["crs"] if before["crs"] != "none" else ("patient space" if shown.pair.view.ends else "not stated")
     what = "Volume" if shown.pair.grids[0].ndim == 3 else "Raster"
-    channels = ", ".join(after["channels"][:6]) + (", …" if len(after["channels"]) > 6 else "")
+    names = shown.pair.names
+    channels = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
     about = maker.about or ("named in the output" if maker.name else "the output does not say")
     return [
-        _fact("What", f"{what}, {len(after['channels'])} channel{'s' * (len(after['channels']) > 1)}", channels),
+        _fact("What", f"{what}, {len(names)} channel{'s' * (len(names) > 1)}", channels),
         _fact("Where", place, f"orientation {before['orientation']}"),
         _fact("Finer by", f"{factor} times", f"{_sizes(before)} became {_sizes(after)}"),
         _fact("Voxels", _shape(after), f"from {_shape(before)}"),

@@ -17,11 +17,13 @@ from geomedsr.run.description import crs_name, facts
 from geomedsr.run.opened import Opened, opened
 from geomedsr.run.targets import check_folder
 from geomedsr.run.upscaling import Listener
+from geomedsr.run.verifying import verify
 
 if TYPE_CHECKING:
     from geomedsr.report.evidence import Evidence
     from geomedsr.report.page import Card
     from geomedsr.report.story import Story
+    from geomedsr.report.tables import Table
 
 __all__ = ["Wanted", "run_report"]
 
@@ -94,6 +96,30 @@ def _check_ours(folder: Path) -> None:
         )
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """What others found of an output: the checks against its input, and an evaluation's tables."""
+
+    checks: list[dict[str, str]]
+    tables: list[Table]
+
+    @classmethod
+    def of(cls, images: Opened, wanted: Wanted) -> _Judged:
+        """The checks and tables out of the files that were named; without one the checks are made here."""
+        from geomedsr.report.tables import check_rows, evaluation_tables, read_json
+
+        couple = images.couple
+        if couple.verify is not None:
+            checks = check_rows(read_json(couple.verify, "a verification"), str(couple.verify))
+        else:
+            bands = ",".join(str(i + 1) for i in images.pair.matched)
+            found = verify(couple.after, couple.before, model=images.maker.name or None, bands=bands)
+            checks = check_rows(found.to_json(), str(couple.after))
+        if wanted.evaluate is None:
+            return cls(checks, [])
+        return cls(checks, evaluation_tables(read_json(wanted.evaluate, "an evaluation"), str(wanted.evaluate)))
+
+
 @dataclass
 class _Told:
     """A page, and what the index says of it."""
@@ -140,34 +166,30 @@ def _write_folder(found: Sequence[Couple], wanted: Wanted, listener: Listener) -
 def _told(couple: Couple, wanted: Wanted, index: str) -> _Told:
     """The page of a couple, small enough: with smaller pictures where they would not fit."""
     with opened(couple, wanted.bands, wanted.model) as images:
+        judged = _Judged.of(images, wanted)
         budget = _BUDGETS[images.pair.grids[0].ndim]
         while True:
-            told = _composed(images, wanted, index, budget)
+            told = _composed(images, judged, wanted.at, index, budget)
             if len(told.html.encode()) <= _LIMIT:
                 return told
             budget = budget * 2 // 3
 
 
-def _composed(images: Opened, wanted: Wanted, index: str, budget: int) -> _Told:
+def _composed(images: Opened, judged: _Judged, at: tuple[int, ...] | None, index: str, budget: int) -> _Told:
     from geomedsr.report.evidence import gather
     from geomedsr.report.exhibit import exhibit
     from geomedsr.report.page import Card, report_page, thumbnail
-    from geomedsr.report.tables import check_rows, evaluation_tables, read_json, worst
+    from geomedsr.report.tables import worst
 
-    couple = images.couple
-    checks = check_rows(read_json(couple.verify, "a verification"), str(couple.verify)) if couple.verify else []
-    tables = (
-        evaluation_tables(read_json(wanted.evaluate, "an evaluation"), str(wanted.evaluate)) if wanted.evaluate else []
-    )
-    shown = exhibit(images.pair, images.companions, budget, at=wanted.at)
+    shown = exhibit(images.pair, images.companions, budget, at=at)
     evidence = gather(images.pair, shown.channels, shown.stretch, images.companions.reference, shown.first[0])
-    html = report_page(shown, evidence, _story(images), checks=checks, evaluation=tables, index=index)
+    html = report_page(shown, evidence, _story(images), checks=judged.checks, evaluation=judged.tables, index=index)
     card = Card(
-        title=str(couple.name),
+        title=str(images.couple.name),
         link="",
         thumbnail=thumbnail(shown),
         figures=_key_figures(images, evidence),
-        status=worst(checks),
+        status=worst(judged.checks),
     )
     return _Told(html, card)
 

@@ -162,9 +162,12 @@
     }
     stage.style.touchAction = state.zoom > 1 ? "none" : "pan-y";
   }
+  // The stage is as wide as there is room for, but no higher than the window lets the eye take in.
   function shape() {
-    const wanted = stage.clientWidth / (beside() ? 2 : 1) / aspect(state.scene);
-    stage.style.height = `${Math.max(220, Math.min(wanted, innerHeight * 0.78))}px`;
+    const ratio = aspect(state.scene) * (beside() ? 2 : 1), room = stage.parentElement.clientWidth - 28;
+    const height = Math.min(Math.max(220, room / ratio), Math.max(320, innerHeight * 0.8));
+    stage.style.height = `${Math.round(height)}px`;
+    stage.style.width = `${Math.round(Math.min(room, Math.max(height * ratio, Math.min(room, 420))))}px`;
     draw();
   }
 

@@ -25,7 +25,7 @@
     const view = new niivue.Niivue({
       backColor: [0, 0, 0, 1], crosshairColor: [1, 0.77, 0.24, 0.75], crosshairWidth: 0.6, fontColor: [1, 1, 1, 1],
       isRadiologicalConvention: true, sagittalNoseLeft: true, isNearestInterpolation: true, dragAndDropEnabled: false,
-      multiplanarShowRender: 0, multiplanarForceRender: false, loadingText: "", logLevel: "error", isColorbar: false, fontMinPx: 14,
+      multiplanarShowRender: 0, showAllOrientationMarkers: true, multiplanarForceRender: false, loadingText: "", logLevel: "error", isColorbar: false, fontMinPx: 14,
     });
     await view.attachToCanvas(canvas);
     const at = SIGNED.map(([index]) => index), channel = (i) => SIGNED.map((stop) => stop[i]);
@@ -37,7 +37,10 @@
     view.updateGLVolume();
     view.onLocationChange = (where) => moved([...view.scene.crosshairPos], where.values[0]?.value, where.mm);
     return {
-      show: (plane) => view.setSliceType(plane === "all" ? view.sliceTypeMultiplanar : Number(plane)),
+      show: (plane) => {
+        view.setIsOrientationTextVisible(plane === "all");
+        view.setSliceType(plane === "all" ? view.sliceTypeMultiplanar : Number(plane));
+      },
       move: (place) => { view.scene.crosshairPos = place; view.createOnLocationChange(); view.drawScene(); },
       smooth: (on) => view.setInterpolation(!on),
       close: () => view.gl.getExtension("WEBGL_lose_context")?.loseContext(),
@@ -94,14 +97,14 @@
       context.moveTo(x, y + share(view.rows, view.turned[0]) * h);
       context.lineTo(x + w, y + share(view.rows, view.turned[0]) * h);
       context.stroke();
-      if (view.ends) {
-        context.fillStyle = "#fff";
-        context.font = "600 14px system-ui, sans-serif";
+      if (view.ends && plane === "all") {
         const [up, down, start, end] = view.ends, middle = [x + w / 2 - 5, y + h / 2 + 5];
-        context.fillText(up, middle[0], y + 16);
-        context.fillText(down, middle[0], y + h - 6);
-        context.fillText(start, x + 6, middle[1]);
-        context.fillText(end, x + w - 16, middle[1]);
+        const write = (words, left, bottom) => { context.strokeText(words, left, bottom); context.fillText(words, left, bottom); };
+        Object.assign(context, { fillStyle: "#fff", strokeStyle: "#000", lineWidth: 3, font: "600 14px system-ui, sans-serif" });
+        write(up, middle[0], y + 16);
+        write(down, middle[0], y + h - 6);
+        write(start, x + 6, middle[1]);
+        write(end, x + w - 16, middle[1]);
       }
       drawn.push({ view, x, y, w, h });
     }
@@ -141,10 +144,14 @@
 
   // --- All panels together ---------------------------------------------------------------------------------------
   let panels = new Map(), busy = false;
+  function letter(figure) {
+    const view = state.plane === "all" ? null : state.scene.views[Number(state.plane)];
+    figure.querySelectorAll("b").forEach((side, i) => { side.textContent = view?.ends?.[i] ?? ""; });
+  }
   function frame(layer) {
     const figure = find("panel").content.cloneNode(true).firstElementChild;
     figure.querySelector("canvas").setAttribute("aria-label", layer.label);
-    figure.querySelector("b").textContent = layer.label;
+    figure.querySelector("strong").textContent = layer.label;
     find("panels").append(figure);
     return figure;
   }
@@ -157,6 +164,7 @@
     const panel = await (modern ? niivuePanel : slicePanel)(layer, figure.querySelector("canvas"), moved);
     panels.set(layer.key, { ...panel, figure });
     panel.show(state.plane);
+    letter(figure);
     panel.smooth(state.smooth);
   }
   function moveTo(place, from, mm) {
@@ -184,7 +192,7 @@
       chosen(button.value);
     }));
   }
-  choices("plane", (value) => { state.plane = value; panels.forEach((panel) => panel.show(value)); });
+  choices("plane", (value) => { state.plane = value; panels.forEach((panel) => { panel.show(value); letter(panel.figure); }); });
   if (find("scene")) choices("scene", (value) => { state.scene = data.scenes.find((scene) => scene.key === value); reopen(); });
   find("smooth").addEventListener("change", (event) => { state.smooth = event.target.checked; panels.forEach((panel) => panel.smooth(state.smooth)); });
   viewer.querySelectorAll("[data-layer]").forEach((box) => box.addEventListener("change", () => {
