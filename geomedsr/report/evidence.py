@@ -98,8 +98,8 @@ class _Tally:
 def gather(pair: Pair, channels: tuple[int, ...], stretch: Stretch, reference: Source | None, main: int) -> Evidence:
     """The figures of a pair out of windows spread evenly over it: all of a small image, some of a large one.
 
-    They are of these channels of the result, the spectrum of the channel `main` alone; `stretch` holds the 2nd and
-    98th percentile of each, measured on the input.
+    They are of these channels of the result, the spectrum of the channel `main` alone; `stretch` holds the lower and
+    upper end of its contrast, measured on the input.
     """
     count = len(channels)
     sources: dict[str, Source] = {

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from geomedsr.errors import GridError
-from geomedsr.grid import Box, Factor
+from geomedsr.grid import Box
 from geomedsr.image import Voxels
 from geomedsr.report._view import Stretch, most_detailed
 from geomedsr.report.layers import Companions, Layer, Levels, Scene, fine_channels, layers_of
 from geomedsr.report.pair import Pair, shown_channels
 from geomedsr.report.preview import Preview, preview, step_for
 
-__all__ = ["LOWER", "UPPER", "Exhibit", "exhibit"]
+__all__ = ["PERCENTILES", "Exhibit", "exhibit"]
 
-LOWER, UPPER = 2.0, 98.0
-"""The percentiles of the input between which both images are drawn."""
+PERCENTILES = {2: (2.0, 98.0), 3: (0.5, 99.5)}
+"""The percentiles of the input between which both images are drawn, by the number of axes: much of a volume is air."""
 
 _MOST_CHANNELS = 8
 _LOOK = 1 << 20
@@ -63,7 +63,7 @@ def exhibit(
     layers = layers_of(pair, companions, channels)
     whole = Box.whole(pair.grids[0].shape)
     look = preview(pair.before, whole, step_for(whole.shape, _LOOK), pair.channels(0, channels))
-    stretch = Stretch.fit(look.voxels, LOWER, UPPER)
+    stretch = Stretch.fit(look.voxels, *PERCENTILES[pair.grids[0].ndim])
     scenes = []
     if fine_channels(layers) * math.prod(pair.grids[1].shape) > budget or at is not None:
         box = _detail(pair, layers, look, stretch, budget * 3 // 5, at)
@@ -87,7 +87,7 @@ def _detail(
 ) -> Box:
     """The box of the input whose part of every layer fits the budget: around `at`, or where most is to be seen."""
     shape = pair.grids[0].shape
-    size = _size(shape, pair.factor, budget // fine_channels(layers))
+    size = _size(pair, budget // fine_channels(layers))
     if at is None:
         at = _most_to_see(pair, look, stretch, size)
     elif len(at) != len(shape) or not all(0 <= a < n for a, n in zip(at, shape, strict=True)):
@@ -97,14 +97,15 @@ def _detail(
     return Box(start, tuple(a + n for a, n in zip(start, size, strict=True)))
 
 
-def _size(shape: tuple[int, ...], factor: Factor, most: int) -> tuple[int, ...]:
-    """The largest box of the input, as cubic as it can be in voxels of the result, that has at most `most` of them."""
-    side = _WIDEST
+def _size(pair: Pair, most: int) -> tuple[int, ...]:
+    """The largest box of the input, alike in length on all axes, that has at most `most` voxels of the result."""
+    coarse, factor = pair.grids[0], pair.factor
+    length = _WIDEST * min(pair.grids[1].spacing)
     while True:
-        size = tuple(min(n, max(1, side // f)) for n, f in zip(shape, factor, strict=True))
-        if math.prod(n * f for n, f in zip(size, factor, strict=True)) <= most or side == 1:
+        size = tuple(min(n, max(1, round(length / step))) for n, step in zip(coarse.shape, coarse.spacing, strict=True))
+        if math.prod(n * f for n, f in zip(size, factor, strict=True)) <= most or max(size) == 1:
             return size
-        side -= max(1, side // 32)
+        length *= 0.97
 
 
 def _most_to_see(pair: Pair, look: Preview, stretch: Stretch, size: tuple[int, ...]) -> tuple[int, ...]:

@@ -15,10 +15,10 @@ from markupsafe import Markup
 
 from geomedsr import __version__
 from geomedsr.report.evidence import Evidence
-from geomedsr.report.exhibit import LOWER, UPPER, Exhibit
+from geomedsr.report.exhibit import PERCENTILES, Exhibit
 from geomedsr.report.plot import histogram_plot, spectrum_plot
 from geomedsr.report.stills import stills
-from geomedsr.report.story import Story, cautions, citation, geometry_rows, glance, verdict
+from geomedsr.report.story import Story, cautions, checks_summary, citation, geometry_rows, glance, verdict
 from geomedsr.report.tables import Table, number, scores_table
 from geomedsr.report.viewer import raster_viewer, volume_viewer
 
@@ -52,8 +52,9 @@ def report_page(
         "verdict": verdict(shown, evidence, story.maker),
         "glance": glance(shown, story),
         "checks": checks,
+        "checks_summary": checks_summary(checks),
         "evaluation": evaluation,
-        "geometry": geometry_rows(story),
+        "geometry": geometry_rows(shown, story),
         "corner_error": number(shown.pair.corner_error, 2),
         "citation": citation(story.maker, __version__),
         "cautions": cautions(shown, story.maker, has_reference=bool(evidence.scores)),
@@ -65,14 +66,15 @@ def report_page(
 
 def _pictures(shown: Exhibit) -> dict[str, Any]:
     anatomical, volume = shown.pair.view.ends is not None, shown.pair.grids[0].ndim == 3
+    lower, upper = PERCENTILES[shown.pair.grids[0].ndim]
     low, high = shown.stretch.low[0], shown.stretch.high[0]
     return {
         "viewer_template": "volume.html" if volume else "raster.html",
         "viewer": volume_viewer(shown) if volume else raster_viewer(shown),
         "planes": _PLANES if anatomical else _AXES,
         "sides": _SIDES if anatomical else _AXES,
-        "lower": f"{LOWER:g}",
-        "upper": f"{UPPER:g}",
+        "lower": f"{lower:g}",
+        "upper": f"{upper:g}",
         "window": f"{number(low)} to {number(high)}",
         "niivue": _NIIVUE if volume else "",
         "niivue_licence": _text("niivue/LICENSE"),
@@ -84,7 +86,7 @@ def _figures(shown: Exhibit, evidence: Evidence) -> dict[str, Any]:
     grid, share = shown.pair.grids[0], f"{100 * evidence.share:.3g} % of the voxels"
     methods = {"result": "Output", "cubic": "Cubic"}
     seen = f"{evidence.windows} window{'s' * (evidence.windows > 1)} spread over the image, {share}"
-    range_note = f"Means over {seen}. Data range: {number(evidence.data_range)} (2nd to 98th percentile of the input)."
+    range_note = f"Means over {seen}. Data range: {number(evidence.data_range)}, the input’s contrast as it is drawn."
     return {
         "scores": scores_table(
             {methods[name]: evidence.scores[name] for name in methods if name in evidence.scores},

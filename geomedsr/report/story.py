@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,7 @@ from geomedsr.report.evidence import Evidence
 from geomedsr.report.exhibit import Exhibit
 from geomedsr.report.tables import number
 
-__all__ = ["Maker", "Story", "cautions", "citation", "geometry_rows", "glance", "verdict"]
+__all__ = ["Maker", "Story", "cautions", "checks_summary", "citation", "geometry_rows", "glance", "verdict"]
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,10 @@ def _shape(facts: dict[str, Any]) -> str:
     return " × ".join(map(str, facts["shape"]))
 
 
-def geometry_rows(story: Story) -> list[dict[str, str]]:
+def geometry_rows(shown: Exhibit, story: Story) -> list[dict[str, str]]:
     """The geometry of input and output side by side."""
     sides = story.before, story.after
+    taken = [story.before["channels"][i] for i in shown.pair.matched]
     table = {
         "Voxels": [_shape(facts) for facts in sides],
         "Spacing": [_sizes(facts) for facts in sides],
@@ -103,6 +105,7 @@ def geometry_rows(story: Story) -> list[dict[str, str]]:
         "Data type": [facts["dtype"] for facts in sides],
         "Nodata": ["none" if facts["nodata"] is None else str(facts["nodata"]) for facts in sides],
     }
+    table["Channels"] = [", ".join(taken), ", ".join(shown.pair.names)]
     return [{"name": name, "before": str(one), "after": str(other)} for name, (one, other) in table.items()]
 
 
@@ -113,6 +116,15 @@ def _extent(facts: dict[str, Any]) -> str:
 
 def _affine(facts: dict[str, Any]) -> str:
     return "; ".join(" ".join(f"{value:.8g}" for value in row) for row in facts["affine"][:-1])
+
+
+def checks_summary(checks: Sequence[Mapping[str, str]]) -> str:
+    """How the checks went, in a sentence."""
+    if not checks:
+        return "No checks were made."
+    counts = {status: sum(check["status"] == status for check in checks) for status in ("ok", "warn", "fail")}
+    words = {"ok": "passed", "warn": "asked for a closer look", "fail": "failed"}
+    return f"Of {len(checks)} checks, {', '.join(f'{n} {words[status]}' for status, n in counts.items() if n)}."
 
 
 def citation(maker: Maker, version: str) -> str:

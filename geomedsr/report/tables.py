@@ -110,15 +110,28 @@ def check_rows(data: Mapping[str, Any], source: str) -> list[dict[str, str]]:
         isinstance(check, dict) and check.get("status") in _STATUS for check in checks
     ):
         raise InputError(f"{source} is not what geomedsr verify --json writes: it has no list of checks with a status.")
-    return [_check(check) for check in checks]
+    return [_check(group) for group in _grouped(checks)]
 
 
-def _check(check: Mapping[str, Any]) -> dict[str, str]:
+def _grouped(checks: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """The checks, those that passed alike in several channels together; what did not pass stands alone."""
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for place, check in enumerate(checks):
+        alike = [str(check.get(key)) for key in ("name", "limit", "unit", "explanation")]
+        passed = check["status"] == "ok" and isinstance(check.get("found"), int | float)
+        groups.setdefault((*alike, "" if passed else str(place)), []).append(check)
+    return list(groups.values())
+
+
+def _check(group: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    check = group[0] if len(group) == 1 else max(group, key=lambda one: abs(one["found"]))
     unit = f" {check['unit']}" if check.get("unit") else ""
     figures = {key: _figure(check.get(key)) for key in ("found", "limit")}
     return {
-        **{key: str(check.get(key, "")) for key in ("name", "status", "channel", "explanation")},
-        **{key: f"{value}{unit}" if value else "" for key, value in figures.items()},
+        **{key: str(check.get(key, "")) for key in ("name", "status", "explanation")},
+        "channel": ", ".join(str(one.get("channel", "")) for one in group).strip(", "),
+        "found": f"{'at most ' if len(group) > 1 else ''}{figures['found']}{unit}" if figures["found"] else "",
+        "limit": f"{figures['limit']}{unit}" if figures["limit"] else "",
     }
 
 

@@ -62,8 +62,9 @@ def run_report(wanted: Wanted, listener: Listener) -> Iterator[Path]:
     found = couples(wanted.before, wanted.after, extras)
     _check_out(wanted, many)
     for couple in found:
-        with opened(couple, wanted.bands, wanted.model):
-            pass  # what does not belong together is told before any work
+        with opened(couple, wanted.bands, wanted.model) as images:  # what does not fit is told before any work
+            if images.note is not None:
+                listener.note(images.note)
     yield _write_folder(found, wanted, listener) if many else _write_page(found[0], wanted)
     if wanted.png is not None:
         for couple in found:

@@ -18,12 +18,12 @@
       return false;
     }
   }
-  const modern = data.anatomical && typeof niivue === "object" && hasWebGL2() && !new URLSearchParams(location.search).has("slices");
+  const modern = data.anatomical && typeof niivue === "object" && hasWebGL2();
 
   // --- Panels drawn by NiiVue ------------------------------------------------------------------------------------
   async function niivuePanel(layer, canvas, moved) {
     const view = new niivue.Niivue({
-      backColor: [0, 0, 0, 1], crosshairColor: [1, 0.77, 0.24, 0.75], crosshairWidth: 0.6, fontColor: [1, 1, 1, 1],
+      backColor: [0, 0, 0, 1], crosshairColor: [1, 0.77, 0.24, 0.75], crosshairWidth: 0.35, crosshairWidthUnit: "percent", fontColor: [1, 0.77, 0.24, 1],
       isRadiologicalConvention: true, sagittalNoseLeft: true, isNearestInterpolation: true, dragAndDropEnabled: false,
       multiplanarShowRender: 0, showAllOrientationMarkers: true, multiplanarForceRender: false, loadingText: "", logLevel: "error", isColorbar: false, fontMinPx: 14,
     });
@@ -32,8 +32,8 @@
     view.addColormap(MAPS.signed, { R: channel(1), G: channel(2), B: channel(3), A: at.map(() => 255), I: at });
     await view.loadFromArrayBuffer(bytesOf(state.scene.layers[layer.key].nifti).buffer, `${layer.key}.nii.gz`);
     const volume = view.volumes[0];
-    Object.assign(volume, { cal_min: layer.low, cal_max: layer.high });
     volume.setColormap(MAPS[layer.kind]);
+    Object.assign(volume, { cal_min: layer.low, cal_max: layer.high }); // after the colours, which set limits of their own
     view.updateGLVolume();
     view.onLocationChange = (where) => moved([...view.scene.crosshairPos], where.values[0]?.value, where.mm);
     return {
