@@ -155,7 +155,7 @@ def _concluded(tally: _Tally) -> Evidence:
 def _means(scores: list[dict[str, float]]) -> dict[str, float]:
     """Each metric's mean over the windows that it says something of."""
     names = dict.fromkeys(name for score in scores for name in score)
-    found = {name: [score[name] for score in scores if math.isfinite(score.get(name, math.nan))] for name in names}
+    found = {name: [score[name] for score in scores if not math.isnan(score.get(name, math.nan))] for name in names}
     return {name: sum(values) / len(values) for name, values in found.items() if values}
 
 

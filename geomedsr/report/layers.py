@@ -122,7 +122,7 @@ class Scene:
         All layers are averaged over the same places, so that none looks finer than another for it.
         """
         blocks = 0
-        while fine_channels(layers) * _count(box, pair.factor, blocks) > budget:
+        while fine_channels(layers) * _count(box, pair.factor, blocks) > budget and blocks < max(box.shape):
             blocks += 1
         return cls(key, label, box, {layer.key: layer.preview(box, pair, blocks) for layer in layers})
 

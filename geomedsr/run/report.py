@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from geomedsr.errors import OutputError
 from geomedsr.image import Source
+from geomedsr.io import format_of
 from geomedsr.io._staging import Staging, write_errors
 from geomedsr.run.couples import Couple, are_folders, couples
 from geomedsr.run.description import crs_name, facts
@@ -65,10 +66,11 @@ def run_report(wanted: Wanted, listener: Listener) -> Iterator[Path]:
         with opened(couple, wanted.bands, wanted.model) as images:  # what does not fit is told before any work
             if images.note is not None:
                 listener.note(images.note)
-    yield _write_folder(found, wanted, listener) if many else _write_page(found[0], wanted)
+    told = _write_folder(found, wanted, listener) if many else [_write_page(found[0], wanted)]
+    yield wanted.out / _INDEX if many else wanted.out
     if wanted.png is not None:
-        for couple in found:
-            yield from _draw(couple, wanted, wanted.png)
+        for couple, one in zip(found, told, strict=True):
+            yield from _draw(couple, one.evidence, wanted.png)
 
 
 def _check_out(wanted: Wanted, many: bool) -> None:
@@ -127,9 +129,10 @@ class _Told:
 
     html: str
     card: Card
+    evidence: Evidence
 
 
-def _write_page(couple: Couple, wanted: Wanted) -> Path:
+def _write_page(couple: Couple, wanted: Wanted) -> _Told:
     told = _told(couple, wanted, "")
     staging = Staging(wanted.out)
     try:
@@ -138,13 +141,13 @@ def _write_page(couple: Couple, wanted: Wanted) -> Path:
         staging.publish()
     finally:
         staging.discard()
-    return wanted.out
+    return told
 
 
-def _write_folder(found: Sequence[Couple], wanted: Wanted, listener: Listener) -> Path:
+def _write_folder(found: Sequence[Couple], wanted: Wanted, listener: Listener) -> list[_Told]:
     from geomedsr.report.page import index_page
 
-    staging, cards = Staging(wanted.out, as_folder=True), []
+    staging, pages = Staging(wanted.out, as_folder=True), []
     try:
         for number, couple in enumerate(found, start=1):
             listener.note(f"report {number} of {len(found)}: {couple.name}")
@@ -154,14 +157,15 @@ def _write_folder(found: Sequence[Couple], wanted: Wanted, listener: Listener) -
                 (staging.path / page).parent.mkdir(parents=True, exist_ok=True)
                 (staging.path / page).write_text(told.html, encoding="utf-8")
             told.card["link"] = quote(page.as_posix())
-            cards.append(told.card)
+            pages.append(replace(told, html=""))
+        cards = [told.card for told in pages]
         subtitle = f"{len(cards)} images of {wanted.before}, made finer"
         with write_errors(wanted.out):
             (staging.path / _INDEX).write_text(index_page(wanted.after.name, subtitle, cards), encoding="utf-8")
         staging.publish()
     finally:
         staging.discard()
-    return wanted.out / _INDEX
+    return pages
 
 
 def _told(couple: Couple, wanted: Wanted, index: str) -> _Told:
@@ -192,7 +196,7 @@ def _composed(images: Opened, judged: _Judged, at: tuple[int, ...] | None, index
         figures=_key_figures(images, evidence),
         status=worst(judged.checks),
     )
-    return _Told(html, card)
+    return _Told(html, card, evidence)
 
 
 def _story(images: Opened) -> Story:
@@ -212,9 +216,10 @@ def _key_figures(images: Opened, evidence: Evidence) -> list[tuple[str, str]]:
     figures = [("Finer by", factor), ("Voxels", " × ".join(map(str, images.pair.grids[1].shape)))]
     if evidence.beyond is not None:
         figures.append(("Beyond Nyquist", f"{100 * evidence.beyond:.2g} % of contrast"))
-    if evidence.scores:
-        gain = evidence.scores["result"]["psnr"] - evidence.scores["cubic"]["psnr"]
-        figures.append(("PSNR", f"{number(evidence.scores['result']['psnr'])} dB ({gain:+.2f} over cubic)"))
+    psnr = {name: scores["psnr"] for name, scores in evidence.scores.items() if "psnr" in scores}
+    if len(psnr) == 2:
+        gain = psnr["result"] - psnr["cubic"]
+        figures.append(("PSNR", f"{number(psnr['result'])} dB ({gain:+.2f} over cubic)"))
     return figures
 
 
@@ -223,19 +228,18 @@ def _facts(source: Source) -> dict[str, Any]:
     return {**told, "crs": crs_name(told["crs"])}
 
 
-def _draw(couple: Couple, wanted: Wanted, folder: Path) -> Iterator[Path]:
+def _draw(couple: Couple, evidence: Evidence, folder: Path) -> Iterator[Path]:
     """The figures for papers of a couple."""
-    from geomedsr.report.evidence import gather
-    from geomedsr.report.exhibit import exhibit
     from geomedsr.report.figures import before_after
     from geomedsr.report.paper import figures
 
     stem = folder / couple.name
     stem.parent.mkdir(parents=True, exist_ok=True)
-    with opened(couple, wanted.bands, wanted.model) as images:
-        shown = exhibit(images.pair, images.companions, 1, at=None)
-        evidence = gather(images.pair, shown.channels, shown.stretch, images.companions.reference, shown.first[0])
-        yield before_after(
-            *images.pair.sources, stem.with_name(f"{stem.name}_before_after.png"), title=couple.name.name
-        )
-        yield from figures(evidence, stem)
+    sources = [format_of(path).open_source(path) for path in (couple.before, couple.after)]
+    try:
+        path = stem.with_name(f"{stem.name}_before_after.png")
+        yield before_after(sources[0], sources[1], path, title=couple.name.name)
+    finally:
+        for source in sources:
+            source.close()
+    yield from figures(evidence, stem)
