@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from geomedsr import __version__
 from geomedsr.errors import OutputError
 from geomedsr.image import Source
 from geomedsr.io import format_of
@@ -116,7 +117,7 @@ class _Judged:
             checks = check_rows(read_json(couple.verify, "a verification"), str(couple.verify))
         else:
             bands = ",".join(str(i + 1) for i in images.pair.matched)
-            found = verify(couple.after, couple.before, model=images.maker.name or None, bands=bands)
+            found = verify(couple.after, couple.before, model=wanted.model, bands=bands)
             checks = check_rows(found.to_json(), str(couple.after))
         if wanted.evaluate is None:
             return cls(checks, [])
@@ -161,7 +162,9 @@ def _write_folder(found: Sequence[Couple], wanted: Wanted, listener: Listener) -
         cards = [told.card for told in pages]
         subtitle = f"{len(cards)} images of {wanted.before}, made finer"
         with write_errors(wanted.out):
-            (staging.path / _INDEX).write_text(index_page(wanted.after.name, subtitle, cards), encoding="utf-8")
+            (staging.path / _INDEX).write_text(
+                index_page(wanted.after.name, subtitle, cards, __version__), encoding="utf-8"
+            )
         staging.publish()
     finally:
         staging.discard()
@@ -205,7 +208,9 @@ def _story(images: Opened) -> Story:
     couple = images.couple
     before, after = (_facts(source) for source in images.pair.sources)
     subtitle = f"{couple.after.name}, made from {couple.before.name}"
-    return Story(couple.name.name, subtitle, before, after, images.maker)
+    origin = images.origin
+    same = origin.is_from(couple.before)
+    return Story(couple.name.name, subtitle, before, after, origin.maker(), __version__, origin.provenance, same)
 
 
 def _key_figures(images: Opened, evidence: Evidence) -> list[tuple[str, str]]:
