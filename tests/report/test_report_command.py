@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -201,3 +202,18 @@ def test_where_a_page_cannot_go(out: str, words: str, tmp_path: Path, capsys: py
     assert report(before, after, "-o", tmp_path / out) == 2
     assert words in capsys.readouterr().err
     assert (tmp_path / "there.html").read_text() == "mine"
+
+
+def test_the_page_on_reports_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[2] / "docs/report.md"
+    monkeypatch.chdir(tmp_path)
+    raster_pair(tmp_path)
+    folders(tmp_path)
+    (tmp_path / "in").rename("scenes")
+    (tmp_path / "out").rename("fine")
+    for line in "".join(re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)).splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "geomedsr"
+        assert run_command([*arguments, "-q"]) == 0, line
+    assert (tmp_path / "report.html").exists()
+    assert (tmp_path / "reports/index.html").exists()
