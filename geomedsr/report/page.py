@@ -91,7 +91,7 @@ def _figures(shown: Exhibit, evidence: Evidence) -> dict[str, Any]:
     return {
         "scores": scores_table(
             {methods[name]: evidence.scores[name] for name in methods if name in evidence.scores},
-            ("image", grid.units),
+            ("value", grid.units),
             range_note,
         ),
         "spectrum": spectrum_plot(evidence.spectrum) if evidence.spectrum else None,
