@@ -203,3 +203,30 @@ def test_a_failed_check_is_said_in_words(tmp_path: Path) -> None:
 
 def grid_of(path: Path) -> Grid:
     return format_of(path).open_source(path).spec.grid
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_words_stand_out_from_the_paper(scheme: int, raster_page: str) -> None:
+    # Reference: WCAG 2.2, success criterion 1.4.3, level AA: 4.5 to 1.
+    found = dict(re.findall(r"--([a-z]+): light-dark\((#\w{6}, #\w{6})\)", raster_page))
+    colours = {name: pair.split(", ")[scheme] for name, pair in found.items()}
+    for words in ("ink", "faint", "accent", "ok", "warn", "fail"):
+        for ground in ("paper", "card", "soft"):
+            high, low = sorted((luminance(colours[words]), luminance(colours[ground])), reverse=True)
+            assert (high + 0.05) / (low + 0.05) >= 4.5, (words, ground)
+
+
+def test_images_without_a_valid_voxel_have_a_page(tmp_path: Path) -> None:
+    grid = Grid.of((20, 24), np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]]), "EPSG:32632", "m")
+    coarse = write(tmp_path / "a.tif", Image.of(np.full((2, 20, 24), np.nan), grid))
+    fine = write(tmp_path / "b.tif", Image.of(np.full((2, 40, 48), np.nan), grid.upscaled((2, 2))))
+    assert report(coarse, fine, "-o", tmp_path / "page.html", "--reference", fine, "--verify", passed(tmp_path)) == 0
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "too many invalid voxels, for a spectrum" in page
+    assert "NaN" not in json.dumps(viewer_data(page))
