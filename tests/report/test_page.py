@@ -156,16 +156,16 @@ def test_nothing_from_a_file_is_taken_for_markup(tmp_path: Path, raster_page: st
 def test_a_large_image_is_averaged_and_a_detail_is_full(tmp_path: Path) -> None:
     # Noise does not compress: the worst that a page can be given.
     rng = np.random.default_rng(0)
-    grid = Grid.of((900, 800), np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]]), "EPSG:32632", "m")
-    coarse = Image.of(rng.random((4, 900, 800)), grid)
-    fine = Image(replace(coarse.spec, grid=grid.upscaled((2, 2))), rng.random((4, 1800, 1600), dtype=np.float32))
+    grid = Grid.of((600, 500), np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]]), "EPSG:32632", "m")
+    coarse = Image.of(rng.random((4, 600, 500)), grid)
+    fine = Image(replace(coarse.spec, grid=grid.upscaled((2, 2))), rng.random((4, 1200, 1000), dtype=np.float32))
     paths = write(tmp_path / "a.tif", coarse), write(tmp_path / "b.tif", fine)
-    assert report(*paths, "-o", tmp_path / "page.html", "--at", "450,400", "--verify", passed(tmp_path)) == 0
+    assert report(*paths, "-o", tmp_path / "page.html", "--at", "300,250", "--verify", passed(tmp_path)) == 0
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert 1_000_000 < len(page.encode()) < 10_000_000
     detail, whole = viewer_data(page)["scenes"]
     assert (detail["key"], detail["size"], detail["factor"]) == ("detail", [512, 512], [2, 2])
-    assert (whole["key"], whole["size"], whole["factor"]) == ("whole", [1800, 1600], [1, 1])
+    assert (whole["key"], whole["size"], whole["factor"]) == ("whole", [1200, 1000], [1, 1])
     assert "each voxel shown is the mean of" in whole["note"]
     assert "at full resolution: 512 × 512 voxels" in detail["note"]
 
