@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from geomedsr import __version__
 from geomedsr.report.evidence import Evidence
 from geomedsr.report.exhibit import PERCENTILES, Exhibit
 from geomedsr.report.plot import histogram_plot, spectrum_plot
@@ -56,12 +55,14 @@ def report_page(
         "evaluation": evaluation,
         "geometry": geometry_rows(shown, story),
         "corner_error": number(shown.pair.corner_error, 2),
-        "citation": citation(story.maker, __version__),
-        "cautions": cautions(shown, story.maker, has_reference=bool(evidence.scores)),
+        "citation": citation(story.maker, story.version),
+        "cautions": cautions(shown, story, has_reference=bool(evidence.scores)),
         **_provenance(story),
     }
     scripts = ("niivue/niivue.js", "volume.js") if volume else ("raster.js",)
-    return _rendered("report.html", scripts, **words, **_pictures(shown), **_figures(shown, evidence))
+    return _rendered(
+        "report.html", scripts, version=story.version, **words, **_pictures(shown), **_figures(shown, evidence)
+    )
 
 
 def _pictures(shown: Exhibit) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def _figures(shown: Exhibit, evidence: Evidence) -> dict[str, Any]:
     return {
         "scores": scores_table(
             {methods[name]: evidence.scores[name] for name in methods if name in evidence.scores},
-            ("image", grid.units),
+            ("value", grid.units),
             range_note,
         ),
         "spectrum": spectrum_plot(evidence.spectrum) if evidence.spectrum else None,
@@ -105,16 +106,25 @@ def _figures(shown: Exhibit, evidence: Evidence) -> dict[str, Any]:
 def _provenance(story: Story) -> dict[str, str]:
     told = story.provenance or {"input": story.before, "output": story.after}
     title = "What the output says of how it was made" if story.provenance else "What is known of both files"
-    return {"provenance": json.dumps(told, indent=2, ensure_ascii=False, default=str), "provenance_title": title}
+    words = {
+        True: "The output was made from this very input: the SHA-256 that it carries is that of the file.",
+        False: "The output was made from another file than this input: the SHA-256 that it carries is another.",
+        None: "The output does not say which file it was made from.",
+    }
+    return {
+        "provenance": json.dumps(told, indent=2, ensure_ascii=False, default=str),
+        "provenance_title": title,
+        "provenance_words": words[story.is_from_input],
+    }
 
 
 class Card(dict[str, Any]):
     """A pair on the page of many: link, title, thumbnail, figures and the worst of its checks."""
 
 
-def index_page(title: str, subtitle: str, cards: Sequence[Card]) -> str:
+def index_page(title: str, subtitle: str, cards: Sequence[Card], version: str) -> str:
     """The page that leads to many."""
-    return _rendered("index.html", (), title=title, subtitle=subtitle, cards=cards)
+    return _rendered("index.html", (), version=version, title=title, subtitle=subtitle, cards=cards)
 
 
 def thumbnail(shown: Exhibit) -> str:
@@ -128,7 +138,6 @@ def _rendered(template: str, scripts: Sequence[str], **values: Any) -> str:  # n
         _environment()
         .get_template(template)
         .render(
-            version=__version__,
             date=date.today().isoformat(),
             style=Markup(_text("style.css")),
             scripts=[Markup(text) for text in texts],

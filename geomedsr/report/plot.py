@@ -14,6 +14,9 @@ from geomedsr.report.spectrum import Spectrum
 __all__ = ["histogram_plot", "spectrum_plot"]
 
 _NAMES = {"input": "Input", "cubic": "Cubic interpolation", "result": "Output", "reference": "Reference"}
+_DWARFS = 4
+"""How many times the next bin a bin must be to end at the top: the air around a head is."""
+
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 16, 46
 
 
@@ -83,14 +86,22 @@ def spectrum_plot(spectrum: Spectrum) -> Markup:
 
 
 def histogram_plot(histogram: Histogram) -> Markup:
-    """The share of voxels by value, of the input and of the output."""
-    highest = max(max(histogram.before), max(histogram.after), 1e-9) * 100
+    """The share of voxels by value, of the input and of the output; a bin that dwarfs all others ends at the top."""
+    tallest = [100 * max(pair) for pair in zip(histogram.before, histogram.after, strict=True)]
+    peak = max(tallest)
+    next_highest = sorted(tallest)[-2] if len(tallest) > 1 else peak
+    highest = max(1.3 * next_highest if peak > _DWARFS * next_highest > 0 else peak, 1e-9)
     frame = _Frame(420, 230, (histogram.edges[0], histogram.edges[-1]), (0.0, highest * 1.08))
     ticks = [(value, f"{value:g}") for value in _round_values(0.0, highest, 4)]
     parts = frame.axes("Value", "Voxels (%)", ticks)
     for name, shares in (("input", histogram.before), ("result", histogram.after)):
-        steps = [(edge, 100 * share) for i, share in enumerate(shares) for edge in histogram.edges[i : i + 2]]
+        steps = [
+            (edge, min(100 * share, highest)) for i, share in enumerate(shares) for edge in histogram.edges[i : i + 2]
+        ]
         parts.append(f'<path class="curve {name}" d="{frame.path(steps)}"/>')
+    if peak > highest:
+        x = frame.across(histogram.edges[tallest.index(peak) + 1])
+        parts.append(f'<text class="note" x="{x + 6:.1f}" y="{_TOP + 10}">to {peak:.3g} %</text>')
     return _svg(frame, parts, f"Histogram of {histogram.channel}")
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 __all__ = ["Power", "Spectrum"]
 
 _BINS = 64
-_LEAST = 16
+_LEAST = 8
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Power:
     _beyond: float = 0.0
 
     def add(self, window: NDArray[np.float32]) -> bool:
-        """Adds a window without invalid voxels, at least 16 voxels on a side; says whether it was such a one.
+        """Adds a window without invalid voxels, at least 8 voxels on a side; says whether it was such a one.
 
         Shape: (rows, columns)
         """

@@ -33,14 +33,19 @@ class Maker:
 
 @dataclass(frozen=True)
 class Story:
-    """What is told of a pair beside its voxels: `before` and `after` are the facts of `geomedsr info`."""
+    """What is told of a pair beside its voxels: `before` and `after` are the facts of `geomedsr info`.
+
+    `is_from_input` says whether the output was made from this very input, by its own word; None: it does not say.
+    """
 
     title: str
     subtitle: str
     before: dict[str, Any]
     after: dict[str, Any]
     maker: Maker
+    version: str
     provenance: dict[str, Any] = field(default_factory=dict)
+    is_from_input: bool | None = None
 
 
 def verdict(shown: Exhibit, evidence: Evidence, maker: Maker) -> list[str]:
@@ -137,10 +142,10 @@ def citation(maker: Maker, version: str) -> str:
     return f"Images were made finer with geomedsr {version} and {made}.{licence}{credit}"
 
 
-def cautions(shown: Exhibit, maker: Maker, *, has_reference: bool) -> list[str]:
+def cautions(shown: Exhibit, story: Story, *, has_reference: bool) -> list[str]:
     """What a reader must not take this picture for."""
     said = ["Detail beyond the input’s Nyquist was not measured. It is what the model takes for likely, not evidence."]
-    if maker.is_baseline:
+    if story.maker.is_baseline:
         said = ["Interpolation adds voxels, not detail: nothing here is finer than what was measured."]
     if shown.pair.grids[0].ndim == 3:
         said.append(
@@ -152,5 +157,7 @@ def cautions(shown: Exhibit, maker: Maker, *, has_reference: bool) -> list[str]:
         )
     if not has_reference:
         said.append("There was no finer image of this place to compare with, so the error of this output is not known.")
+    if story.is_from_input is False:
+        said.insert(0, "The output says that it was made from another file than this input: their SHA-256 differ.")
     said.append("A model is for images like those it was trained on; its card says which they are.")
     return said

@@ -16,10 +16,13 @@ __all__ = ["matched_channels"]
 _ENOUGH = 1 << 14
 
 
-def matched_channels(before: Source, after: Source, bands: str | None, file: str) -> tuple[tuple[int, ...], str | None]:
+def matched_channels(
+    before: Source, after: Source, bands: str | None, file: str, told: tuple[str, ...] = ()
+) -> tuple[tuple[int, ...], str | None]:
     """The input's channel of each of the output's, and a note where that is a guess.
 
-    By `bands` where given, else by name, else in their order, else those whose values are nearest.
+    By `bands` where given, else by the names `told` by the output, else by its channels' own names, else in their
+    order, else those whose values are nearest.
 
     Raises:
         InputError: the output has another number of channels than `bands` names, or more than the input.
@@ -33,6 +36,8 @@ def matched_channels(before: Source, after: Source, bands: str | None, file: str
         return chosen, None
     if len(names) > len(known):
         raise InputError(f"The output has {len(names)} channels and {file} has {len(known)}: it was not made from it.")
+    if len(told) == len(names) and set(told) <= set(known) and len(set(known)) == len(known):
+        return tuple(known.index(name) for name in told), None
     if _tell_apart(known) and _tell_apart(names) and set(names) <= set(known):
         return tuple(known.index(name) for name in names), None
     if len(names) == len(known):

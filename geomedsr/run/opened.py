@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING
 from geomedsr.errors import GridError, InputError
 from geomedsr.image import Source
 from geomedsr.io import format_of
-from geomedsr.run.channels import MADE_UP
 from geomedsr.run.couples import Couple
 from geomedsr.run.description import crs_name
 from geomedsr.run.matching import matched_channels
+from geomedsr.run.origin import Origin, origin_of
 
 if TYPE_CHECKING:
     from geomedsr.report.layers import Companions
     from geomedsr.report.pair import Pair
-    from geomedsr.report.story import Maker
 
 __all__ = ["Opened", "opened"]
 
@@ -31,7 +30,7 @@ class Opened:
     couple: Couple
     pair: Pair
     companions: Companions
-    maker: Maker
+    origin: Origin
     note: str | None
 
 
@@ -54,8 +53,9 @@ def opened(couple: Couple, bands: str | None, model: str | None) -> Iterator[Ope
 
         before, after = source(couple.before), source(couple.after)
         _check_place(before, couple.before, after, couple.after)
-        matched, note = matched_channels(before, after, bands, couple.before.name)
-        maker, names = _maker(model, after)
+        origin = origin_of(after, model)
+        matched, note = matched_channels(before, after, bands, couple.before.name, origin.channels)
+        names = origin.names_for(after.spec.channels)
         pair = Pair.of(before, after, matched, names)
         beside = {}
         for key in ("reference", "uncertainty", "hallucination"):
@@ -63,7 +63,7 @@ def opened(couple: Couple, bands: str | None, model: str | None) -> Iterator[Ope
             if path is not None:
                 beside[key] = source(path)
                 _check_beside(beside[key], path, after, couple.after, key)
-        yield Opened(couple, pair, Companions(**beside), maker, note)
+        yield Opened(couple, pair, Companions(**beside), origin, note)
 
 
 def _check_place(before: Source, before_path: Path, after: Source, after_path: Path) -> None:
@@ -107,22 +107,3 @@ def _check_beside(source: Source, path: Path, after: Source, after_path: Path, k
 
 def _shape(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))
-
-
-def _maker(model: str | None, after: Source) -> tuple[Maker, tuple[str, ...] | None]:
-    """What made the output, and its channels' names where the file has none of its own."""
-    from geomedsr.report.story import Maker
-    from geomedsr.run.catalogue import summary
-    from geomedsr.run.fit import BASELINES
-
-    if model is None:
-        return Maker(), None
-    known = summary(model)
-    unnamed = all(MADE_UP.fullmatch(name.lower()) for name in after.spec.channels)
-    names = known.channels if unnamed and len(known.channels) == len(after.spec.channels) else None
-    return (
-        Maker(
-            known.name, known.about, licence=known.licence, parameters=known.parameters, is_baseline=model in BASELINES
-        ),
-        names,
-    )

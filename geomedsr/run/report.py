@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from geomedsr import __version__
 from geomedsr.errors import OutputError
 from geomedsr.image import Source
 from geomedsr.io import format_of
@@ -66,7 +67,7 @@ def run_report(wanted: Wanted, listener: Listener) -> Iterator[Path]:
         with opened(couple, wanted.bands, wanted.model) as images:  # what does not fit is told before any work
             if images.note is not None:
                 listener.note(images.note)
-    told = _write_folder(found, wanted, listener) if many else [_write_page(found[0], wanted)]
+    told = _write_folder(found, wanted, listener) if many else [_write_page(found[0], wanted, listener)]
     yield wanted.out / _INDEX if many else wanted.out
     if wanted.png is not None:
         for couple, one in zip(found, told, strict=True):
@@ -116,7 +117,7 @@ class _Judged:
             checks = check_rows(read_json(couple.verify, "a verification"), str(couple.verify))
         else:
             bands = ",".join(str(i + 1) for i in images.pair.matched)
-            found = verify(couple.after, couple.before, model=images.maker.name or None, bands=bands)
+            found = verify(couple.after, couple.before, model=wanted.model, bands=bands)
             checks = check_rows(found.to_json(), str(couple.after))
         if wanted.evaluate is None:
             return cls(checks, [])
@@ -132,8 +133,8 @@ class _Told:
     evidence: Evidence
 
 
-def _write_page(couple: Couple, wanted: Wanted) -> _Told:
-    told = _told(couple, wanted, "")
+def _write_page(couple: Couple, wanted: Wanted, listener: Listener) -> _Told:
+    told = _told(couple, wanted, "", listener)
     staging = Staging(wanted.out)
     try:
         with write_errors(wanted.out):
@@ -150,9 +151,9 @@ def _write_folder(found: Sequence[Couple], wanted: Wanted, listener: Listener) -
     staging, pages = Staging(wanted.out, as_folder=True), []
     try:
         for number, couple in enumerate(found, start=1):
-            listener.note(f"report {number} of {len(found)}: {couple.name}")
+            listener.note(f"report {number} of {len(found)}")
             page = couple.name.with_name(f"{couple.name.name}.html")
-            told = _told(couple, wanted, "../" * (len(page.parts) - 1) + _INDEX)
+            told = _told(couple, wanted, "../" * (len(page.parts) - 1) + _INDEX, listener)
             with write_errors(wanted.out):
                 (staging.path / page).parent.mkdir(parents=True, exist_ok=True)
                 (staging.path / page).write_text(told.html, encoding="utf-8")
@@ -161,17 +162,22 @@ def _write_folder(found: Sequence[Couple], wanted: Wanted, listener: Listener) -
         cards = [told.card for told in pages]
         subtitle = f"{len(cards)} images of {wanted.before}, made finer"
         with write_errors(wanted.out):
-            (staging.path / _INDEX).write_text(index_page(wanted.after.name, subtitle, cards), encoding="utf-8")
+            (staging.path / _INDEX).write_text(
+                index_page(wanted.after.name, subtitle, cards, __version__), encoding="utf-8"
+            )
         staging.publish()
     finally:
         staging.discard()
     return pages
 
 
-def _told(couple: Couple, wanted: Wanted, index: str) -> _Told:
+def _told(couple: Couple, wanted: Wanted, index: str, listener: Listener) -> _Told:
     """The page of a couple, small enough: with smaller pictures where they would not fit."""
     with opened(couple, wanted.bands, wanted.model) as images:
+        if couple.verify is None:
+            listener.note(f"{couple.name}: holding the output against the input")
         judged = _Judged.of(images, wanted)
+        listener.note(f"{couple.name}: reading both images for pictures and figures")
         budget = _BUDGETS[images.pair.grids[0].ndim]
         while True:
             told = _composed(images, judged, wanted.at, index, budget)
@@ -205,7 +211,9 @@ def _story(images: Opened) -> Story:
     couple = images.couple
     before, after = (_facts(source) for source in images.pair.sources)
     subtitle = f"{couple.after.name}, made from {couple.before.name}"
-    return Story(couple.name.name, subtitle, before, after, images.maker)
+    origin = images.origin
+    same = origin.is_from(couple.before)
+    return Story(couple.name.name, subtitle, before, after, origin.maker(), __version__, origin.provenance, same)
 
 
 def _key_figures(images: Opened, evidence: Evidence) -> list[tuple[str, str]]:

@@ -156,16 +156,16 @@ def test_nothing_from_a_file_is_taken_for_markup(tmp_path: Path, raster_page: st
 def test_a_large_image_is_averaged_and_a_detail_is_full(tmp_path: Path) -> None:
     # Noise does not compress: the worst that a page can be given.
     rng = np.random.default_rng(0)
-    grid = Grid.of((900, 800), np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]]), "EPSG:32632", "m")
-    coarse = Image.of(rng.random((4, 900, 800)), grid)
-    fine = Image(replace(coarse.spec, grid=grid.upscaled((2, 2))), rng.random((4, 1800, 1600), dtype=np.float32))
+    grid = Grid.of((600, 500), np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]]), "EPSG:32632", "m")
+    coarse = Image.of(rng.random((4, 600, 500)), grid)
+    fine = Image(replace(coarse.spec, grid=grid.upscaled((2, 2))), rng.random((4, 1200, 1000), dtype=np.float32))
     paths = write(tmp_path / "a.tif", coarse), write(tmp_path / "b.tif", fine)
-    assert report(*paths, "-o", tmp_path / "page.html", "--at", "450,400", "--verify", passed(tmp_path)) == 0
+    assert report(*paths, "-o", tmp_path / "page.html", "--at", "300,250", "--verify", passed(tmp_path)) == 0
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert 1_000_000 < len(page.encode()) < 10_000_000
     detail, whole = viewer_data(page)["scenes"]
     assert (detail["key"], detail["size"], detail["factor"]) == ("detail", [512, 512], [2, 2])
-    assert (whole["key"], whole["size"], whole["factor"]) == ("whole", [1800, 1600], [1, 1])
+    assert (whole["key"], whole["size"], whole["factor"]) == ("whole", [1200, 1000], [1, 1])
     assert "each voxel shown is the mean of" in whole["note"]
     assert "at full resolution: 512 × 512 voxels" in detail["note"]
 
@@ -203,3 +203,30 @@ def test_a_failed_check_is_said_in_words(tmp_path: Path) -> None:
 
 def grid_of(path: Path) -> Grid:
     return format_of(path).open_source(path).spec.grid
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_words_stand_out_from_the_paper(scheme: int, raster_page: str) -> None:
+    # Reference: WCAG 2.2, success criterion 1.4.3, level AA: 4.5 to 1.
+    found = dict(re.findall(r"--([a-z]+): light-dark\((#\w{6}, #\w{6})\)", raster_page))
+    colours = {name: pair.split(", ")[scheme] for name, pair in found.items()}
+    for words in ("ink", "faint", "accent", "ok", "warn", "fail"):
+        for ground in ("paper", "card", "soft"):
+            high, low = sorted((luminance(colours[words]), luminance(colours[ground])), reverse=True)
+            assert (high + 0.05) / (low + 0.05) >= 4.5, (words, ground)
+
+
+def test_images_without_a_valid_voxel_have_a_page(tmp_path: Path) -> None:
+    grid = Grid.of((20, 24), np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]]), "EPSG:32632", "m")
+    coarse = write(tmp_path / "a.tif", Image.of(np.full((2, 20, 24), np.nan), grid))
+    fine = write(tmp_path / "b.tif", Image.of(np.full((2, 40, 48), np.nan), grid.upscaled((2, 2))))
+    assert report(coarse, fine, "-o", tmp_path / "page.html", "--reference", fine, "--verify", passed(tmp_path)) == 0
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "too many invalid voxels, for a spectrum" in page
+    assert "NaN" not in json.dumps(viewer_data(page))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image as Picture
 from report.support_report import block_means, raster_pair, report, scene_grid, shapes, viewer_data, volume_pair, write
 
+from geomedsr.cli import run_command
 from geomedsr.grid import Box, Grid
 from geomedsr.image import Image
 from geomedsr.io import format_of
@@ -83,6 +85,28 @@ def test_a_volume_that_does_not_say_where_it_lies_has_no_sides(tmp_path: Path) -
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert viewer_data(page)["anatomical"] is False
     assert "Radiological convention" not in page
+
+
+def test_what_the_output_says_of_itself_is_told(tmp_path: Path) -> None:
+    before, _ = raster_pair(tmp_path)
+    other, _ = raster_pair(tmp_path / "other", seed=1)
+    fine = tmp_path / "fine.tif"
+    assert run_command(["upscale", str(before), "-o", str(fine), "-m", "cubic", "--scale", "2", "-q"]) == 0
+    for source, words in ((before, "made from this very input"), (other, "made from another file than this input")):
+        assert report(source, fine, "-o", tmp_path / "page.html", "--overwrite") == 0
+        page = (tmp_path / "page.html").read_text(encoding="utf-8")
+        assert words in page
+        assert "was interpolated from its neighbours by cubic." in page
+        assert "&#34;geomedsr&#34;" in page
+
+
+def test_what_evaluate_writes_is_understood(tmp_path: Path) -> None:
+    before, after = raster_pair(tmp_path / "pair")
+    scores = ["evaluate", str(after), "--against", str(after), "-o", str(tmp_path / "scores"), "--metrics", "psnr,mae"]
+    assert run_command([*scores, "-q"]) == 0
+    (found,) = (tmp_path / "scores").glob("*.json")
+    assert report(before, after, "-o", tmp_path / "page.html", "--evaluate", found) == 0
+    assert "Mean and standard deviation over 1 images" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def mistakes(tmp_path: Path) -> dict[str, tuple[list[object], str]]:
@@ -178,3 +202,18 @@ def test_where_a_page_cannot_go(out: str, words: str, tmp_path: Path, capsys: py
     assert report(before, after, "-o", tmp_path / out) == 2
     assert words in capsys.readouterr().err
     assert (tmp_path / "there.html").read_text() == "mine"
+
+
+def test_the_page_on_reports_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[2] / "docs/report.md"
+    monkeypatch.chdir(tmp_path)
+    raster_pair(tmp_path)
+    folders(tmp_path)
+    (tmp_path / "in").rename("scenes")
+    (tmp_path / "out").rename("fine")
+    for line in "".join(re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)).splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "geomedsr"
+        assert run_command([*arguments, "-q"]) == 0, line
+    assert (tmp_path / "report.html").exists()
+    assert (tmp_path / "reports/index.html").exists()
