@@ -97,7 +97,7 @@ def macs(name: str, factor: Factor) -> float:
     shape = (16 * network.multiple_of,) * len(factor)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.empty(1, 1, *shape, device="meta"))
-    return counter.get_total_flops() / 2 / math.prod(shape)
+    return float(counter.get_total_flops()) / 2 / math.prod(shape)
 
 
 def seam(network: Network) -> float:
