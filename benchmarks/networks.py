@@ -97,14 +97,14 @@ def macs(name: str, factor: Factor) -> float:
     shape = (16 * network.multiple_of,) * len(factor)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.empty(1, 1, *shape, device="meta"))
-    return counter.get_total_flops() / 2 / math.prod(shape)
+    return float(counter.get_total_flops()) / 2 / math.prod(shape)
 
 
 def seam(network: Network) -> float:
     """The largest difference between an image done in tiles and done whole, on a strip three tiles long."""
     assert network.reach is not None
     ndim, halo, multiple = network.task.ndim, network.reach[0], network.multiple_of
-    shape = (2 * halo + 6 * max(multiple, 8), *[2 * multiple + 2] * (ndim - 1))
+    shape = (2 * halo + 6 * max(multiple, 8), *[2 * multiple] * (ndim - 1))
     image = Image.of(np.random.default_rng(0).random((1, *shape), np.float32))
     whole, tiled = (upscaled(network, image, tile) for tile in (shape, (2 * max(multiple, 8), *shape[1:])))
     return float(np.abs(tiled - whole).max())

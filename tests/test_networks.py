@@ -366,6 +366,8 @@ def test_liif_keeps_a_blob_where_it_is_on_a_grid_between() -> None:
         ("spsr", {"blocks": 2, "taps": 3}, "1 to 2 taps"),
         ("swinir", {"window": 5}, "window is even"),
         ("swinir", {"width": 10, "heads": 3}, "heads divide the width"),
+        ("edsr", {"blocks": -1}, "blocks is at least 0, not -1"),
+        ("span", {"gain": -2.0}, "gain is at least 0"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(name: str, settings: dict[str, Any], message: str) -> None:

@@ -27,6 +27,9 @@ class Network(nn.Module):
 
     def __init__(self, task: Task, **settings: Any) -> None:  # noqa: ANN401 - JSON values
         super().__init__()
+        below = next((key for key, value in settings.items() if isinstance(value, int | float) and value < 0), None)
+        if below is not None:
+            raise ValueError(f"{below} is at least 0, not {settings[below]}")
         self.task = task
         self.settings = settings
 

@@ -123,7 +123,7 @@ def _moments(images: Sequence[Tensor], encoder: Features) -> dict[str, _Moments]
 def _parts(image: Tensor, encoder: Features) -> Iterator[Tensor]:
     """The image as the encoder takes it, a plane at a time: all slices of a volume would fill the memory."""
     for view in encoder.views(image[None]):
-        yield from view.split(1)
+        yield from torch.split(view, 1)
 
 
 def _apart(mean: Tensor, spread: Tensor, other_mean: Tensor, other_spread: Tensor) -> float:
@@ -137,7 +137,8 @@ def _apart(mean: Tensor, spread: Tensor, other_mean: Tensor, other_spread: Tenso
 def _root(matrix: Tensor) -> Tensor:
     """The square root of a symmetric matrix without negative directions."""
     values, vectors = torch.linalg.eigh(0.5 * (matrix + matrix.T))
-    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    root: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    return root
 
 
 def _radial_power(image: Tensor) -> Tensor:
