@@ -135,6 +135,11 @@ class Plan(Sequence[Tile]):
         return self.tile(Box(tuple(a.cut(i) for a, i in cuts), tuple(a.cut(i + 1) for a, i in cuts)))
 
     @property
+    def step(self) -> Shape:
+        """The hr voxels that every window keeps on each axis, between those at the ends."""
+        return tuple(axis.step or axis.length * axis.factor for axis in self._axes)
+
+    @property
     def redundancy(self) -> float:
         """The voxels that the network sees over the voxels of the image."""
         seen = [axis.count * axis.window / axis.length for axis in self._axes]

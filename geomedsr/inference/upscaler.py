@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 
 import numpy as np
@@ -25,7 +26,7 @@ from geomedsr.inference.windows import Demand, Work, choose_window, halve
 from geomedsr.networks._network import Network
 from geomedsr.tiling import Tile
 
-__all__ = ["Outcome", "Progress", "Upscaler"]
+__all__ = ["Outcome", "Progress", "Session", "Upscaler"]
 
 Progress = Callable[[int, int], None]
 """Told how many voxels of the output are written, and how many there are."""
@@ -95,9 +96,8 @@ class Upscaler:
         """
         began = time.perf_counter()
         try:
-            run = self._prepare(source, sink, progress)
-            with steady_heap() if run.backend.device == "cpu" else nullcontext():
-                run.work()
+            session = self.session(source, sink, progress=progress)
+            session.run()
             sink.commit()
         except BaseException as error:
             sink.abort()
@@ -105,28 +105,65 @@ class Upscaler:
                 raise OutOfMemoryError(f"Memory ran out beside the network: {error}. Pass a smaller tile.") from error
             raise
         seconds = time.perf_counter() - began
-        device, precision = run.backend.device, run.backend.precision
-        return Outcome(run.written, seconds, run.tiles, run.window, device, precision, run.waited / seconds)
+        device, precision = session.backend.device, session.backend.precision
+        waited = session.waited / seconds
+        return Outcome(session.written, seconds, session.tiles, session.window, device, precision, waited)
 
-    def _layout(self, spec: ImageSpec) -> Layout:
-        return layout_of(self._network.task, spec, self._axes)
+    def session(
+        self,
+        source: Source,
+        sink: Sink,
+        *,
+        intensity: Intensity | None = None,
+        window: Shape | None = None,
+        progress: Progress | None = None,
+    ) -> Session:
+        """An image on its way, box by box; the sink is neither committed nor aborted.
 
-    def _prepare(self, source: Source, sink: Sink, progress: Progress | None) -> _Run:
+        `intensity` is the map that was fitted to the image before, `window` what `window_for` gave: whoever works on a
+        part of an image is told both, so that all parts are made alike.
+
+        Raises:
+            ModelError: the network does not fit the image, or looks at all of it and it is too large.
+            OutOfMemoryError: not even the smallest tile fits.
+        """
         spec, settings = source.spec, self._network.settings
         if spec.extra.get("palette") and settings.get("kernel") != "nearest":
             raise ModelError("The image has a palette: its values are names of colours; only nearest can upscale them.")
         layout = self._layout(spec)
+        work = self._work(spec, sink.spec)
+        window = window or self._window(work, layout, self._backend)
+        if intensity is None:
+            intensity = self._intensity.fit(source) if self._intensity else Intensity()
+        return Session(source, sink, layout, work, self._backend, intensity, window, progress)
+
+    def window_for(self, before: ImageSpec, after: ImageSpec) -> tuple[Shape, Shape]:
+        """The window that an image and its output are worked through with, and the hr voxels that each brings forward.
+
+        Raises:
+            ModelError: the network does not fit the image, or looks at all of it and it is too large.
+            OutOfMemoryError: not even the smallest tile fits.
+        """
+        work = self._work(before, after)
+        window = self._window(work, self._layout(before), self._backend)
+        return window, work.plan(window).step
+
+    @cached_property
+    def _backend(self) -> Backend:
+        return TorchBackend(self._network, self._device, self._precision)
+
+    def _layout(self, spec: ImageSpec) -> Layout:
+        return layout_of(self._network.task, spec, self._axes)
+
+    def _work(self, before: ImageSpec, after: ImageSpec) -> Work:
+        layout = self._layout(before)
         factor = layout.on_image(self._network.task.factor, 1)
-        if sink.spec.shape != spec.upscaled(factor).shape:
-            raise ModelError(f"The output has the shape {sink.spec.shape}; {factor} times finer gives another.")
-        backend = TorchBackend(self._network, self._device, self._precision)
+        if after.shape != before.upscaled(factor).shape:
+            raise ModelError(f"The output has the shape {after.shape}; {factor} times finer gives another.")
         # A network that looks everywhere has no halo that would do: its window is the whole image.
         reach = self._network.reach or (0,) * self._network.task.ndim
         multiple = layout.on_image((self._network.multiple_of,) * len(layout.axes), 1)
-        work = Work(spec.grid.shape, factor, layout.on_image(reach, 0), sink.spec.chunks, multiple)
-        window = self._window(work, layout, backend)
-        intensity = self._intensity.fit(source) if self._intensity else Intensity()
-        return _Run(source, sink, layout, work, backend, intensity, window, progress)
+        return Work(before.grid.shape, factor, layout.on_image(reach, 0), after.chunks, multiple)
 
     def _window(self, work: Work, layout: Layout, backend: Backend) -> Shape:
         demand = _demand(work, layout, backend)
@@ -174,8 +211,8 @@ def _mebibytes(count: int) -> str:
     return f"{count / (1 << 20):,.0f} MiB"
 
 
-class _Run:
-    """One image's way through the stages."""
+class Session:
+    """One image's way through the stages. `written` counts hr voxels, `waited` seconds."""
 
     def __init__(
         self,
@@ -195,11 +232,15 @@ class _Run:
         self._intensity, self._progress = intensity, progress
         self._total = math.prod(sink.spec.grid.shape)
 
-    def work(self) -> None:
-        """Reads, runs and writes all tiles; where memory runs out, those that are left are cut smaller."""
-        tiles: Iterable[Tile] = self._work.plan(self.window)
+    def run(self, boxes: Iterable[Box] | None = None) -> None:
+        """Reads, runs and writes all of the image, or some boxes of the output, in their order.
+
+        Where memory runs out, the tiles that are left are cut smaller.
+        """
+        plan = self._work.plan(self.window)
+        tiles: Iterable[Tile] = plan if boxes is None else chain.from_iterable(map(plan.refit, boxes))
         self._tell()
-        with Behind(self._write) as behind:
+        with steady_heap() if self.backend.device == "cpu" else nullcontext(), Behind(self._write) as behind:
             while (left := self._pass(tiles, behind)) is not None:
                 tiles = left
         self.waited += behind.waited
