@@ -6,6 +6,9 @@ GeomedsrError                exit code 2: a mistake that the user can mend
 ├── OutputError              a target that exists, cannot be written, or is the input
 ├── ModelError               a model that is missing, broken or does not fit the image
 ├── RecipeError              a recipe that names what does not exist or cannot be
+├── JobError                 a job that was begun otherwise, or cannot go on
+│   ├── LockedError          another run is at the same output
+│   └── ClusterError         a scheduler or workers that cannot be worked with
 ├── NothingMatchedError      exit code 3: no input matched
 └── FailedError              exit code 1: the work itself failed
     ├── WriteFailedError     the disk is full, or the device refused
@@ -15,10 +18,13 @@ GeomedsrError                exit code 2: a mistake that the user can mend
 from __future__ import annotations
 
 __all__ = [
+    "ClusterError",
     "FailedError",
     "GeomedsrError",
     "GridError",
     "InputError",
+    "JobError",
+    "LockedError",
     "ModelError",
     "NothingMatchedError",
     "OutOfMemoryError",
@@ -52,6 +58,18 @@ class ModelError(GeomedsrError):
 
 class RecipeError(GeomedsrError):
     """A recipe with a key, a value or data that cannot be."""
+
+
+class JobError(GeomedsrError):
+    """A job that was begun with other choices, or cannot go on as it is."""
+
+
+class LockedError(JobError):
+    """Another run is at the same output."""
+
+
+class ClusterError(JobError):
+    """A scheduler that does not answer, or workers that are not like this program."""
 
 
 class NothingMatchedError(GeomedsrError):
