@@ -23,7 +23,9 @@ _GUARD = ".guard"
 
 
 class Records(Protocol):
-    """Objects and logs below one place. Picklable."""
+    """Objects and logs below one place. Picklable. `patience` is how many seconds what a log gets may wait for more."""
+
+    patience: float
 
     def __str__(self) -> str:
         """The place, as a user is told it."""
@@ -68,6 +70,8 @@ class Records(Protocol):
 
 class FolderRecords:
     """Records in a folder of a file system, which machines may share."""
+
+    patience = 0.0
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
