@@ -8,6 +8,7 @@ GeomedsrError                exit code 2: a mistake that the user can mend
 ├── RecipeError              a recipe that names what does not exist or cannot be
 ├── JobError                 a job that was begun otherwise, or cannot go on
 │   ├── LockedError          another run is at the same output
+│   ├── SetAsideError        exit code 4: some blocks failed, all others are done
 │   └── ClusterError         a scheduler or workers that cannot be worked with
 ├── NothingMatchedError      exit code 3: no input matched
 └── FailedError              exit code 1: the work itself failed
@@ -30,6 +31,7 @@ __all__ = [
     "OutOfMemoryError",
     "OutputError",
     "RecipeError",
+    "SetAsideError",
     "WriteFailedError",
 ]
 
@@ -66,6 +68,12 @@ class JobError(GeomedsrError):
 
 class LockedError(JobError):
     """Another run is at the same output."""
+
+
+class SetAsideError(JobError):
+    """Some blocks of an output failed each time they were tried; all others are done."""
+
+    exit_code = 4
 
 
 class ClusterError(JobError):

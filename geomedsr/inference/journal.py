@@ -13,7 +13,7 @@ import json
 import time
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import accumulate
@@ -26,10 +26,20 @@ from geomedsr.grid import Factor, Shape
 from geomedsr.inference.tasks import Blocks
 from geomedsr.io._records import Records
 
-__all__ = ["Bits", "Entry", "Journal", "Manifest", "Progress", "checksum", "read_manifest", "read_progress"]
+__all__ = [
+    "Bits",
+    "Entry",
+    "Journal",
+    "Manifest",
+    "Progress",
+    "checksum",
+    "read_manifest",
+    "read_progress",
+    "write_manifest",
+]
 
 MANIFEST = "manifest.json"
-_JOURNAL = "journal-"
+JOURNAL = "journal-"
 _FORMAT = 1
 
 
@@ -123,15 +133,23 @@ class Manifest:
             entries = tuple(_entry(one) for one in values["entries"])
             return cls(str(values["version"]), dict(values["choices"]), entries)
         except (ValueError, TypeError, KeyError) as error:
-            raise JobError(f"{place} holds no job that can be taken up: {error}. Pass --restart to begin anew.") from error
+            raise JobError(
+                f"{place} holds no job that can be taken up: {error}. Pass --restart to begin anew."
+            ) from error
 
 
-def _entry(values: dict[str, Any]) -> Entry:
-    return Entry(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+def _entry(values: Mapping[str, Any]) -> Entry:
+    plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return Entry(**plain)
 
 
 def _said(value: object) -> str:
     return "nothing" if value is None else json.dumps(value) if isinstance(value, (list, dict)) else str(value)
+
+
+def write_manifest(records: Records, manifest: Manifest) -> bool:
+    """Whether this manifest is the job's from now on; not so where there is one already."""
+    return records.create(MANIFEST, manifest.to_json())
 
 
 def read_manifest(records: Records) -> Manifest | None:
@@ -156,6 +174,12 @@ class Bits:
         if number not in self:
             self._bits[number >> 3] |= 1 << (number & 7)
             self.count += 1
+
+    def count_in(self, numbers: range) -> int:
+        """How many of some consecutive numbers are in the set."""
+        first = numbers.start >> 3
+        bits = np.unpackbits(self._bits[first : -(-numbers.stop // 8)], bitorder="little")
+        return int(bits[numbers.start - 8 * first : numbers.stop - 8 * first].sum())
 
     def __contains__(self, number: int) -> bool:
         return bool(self._bits[number >> 3] >> (number & 7) & 1)
@@ -185,16 +209,21 @@ class Progress:
             self.complete.add(line["complete"])
 
 
-def read_progress(records: Records, count: int) -> Progress:
-    """What all journals of a job of `count` tasks say together."""
+IsRight = Callable[[int, Sequence[str | None]], bool]
+"""Whether the objects of a task are still those with these checksums."""
+
+
+def read_progress(records: Records, count: int, is_right: IsRight | None = None) -> Progress:
+    """What all journals of a job of `count` tasks say together; a task that is not right any more is not done."""
     progress = Progress(Bits(count))
-    for name in records.names(_JOURNAL):
-        for line in read_lines(records, name):
-            progress.take(line)
+    for name in records.names(JOURNAL):
+        for line in _lines(records, name):
+            if is_right is None or "done" not in line or is_right(line["done"], line["sums"]):
+                progress.take(line)
     return progress
 
 
-def read_lines(records: Records, name: str) -> Iterator[dict[str, Any]]:
+def _lines(records: Records, name: str) -> Iterator[dict[str, Any]]:
     """The lines of a journal; what is not whole is as if it had never been written."""
     for raw in records.lines(name):
         check, _, payload = raw.partition(b" ")
@@ -202,16 +231,11 @@ def read_lines(records: Records, name: str) -> Iterator[dict[str, Any]]:
             yield json.loads(payload)
 
 
-def journals(records: Records) -> list[str]:
-    """The names of all journals of a job."""
-    return records.names(_JOURNAL)
-
-
 class Journal:
     """One writer's journal. `patience` is how many seconds lines may wait to be written together."""
 
     def __init__(self, records: Records, writer: str) -> None:
-        self._records, self._name = records, f"{_JOURNAL}{writer}"
+        self._records, self._name = records, f"{JOURNAL}{writer}"
         self._waiting: list[bytes] = []
         self._last = time.monotonic()
         records.mend(self._name)

@@ -40,7 +40,7 @@ class Owner:
 
     @classmethod
     def here(cls) -> Owner:
-        """This process, with a token of its own."""
+        """The process that asks, with a token of its own."""
         started = psutil.Process().create_time()
         return cls(secrets.token_hex(8), socket.gethostname(), _space(), os.getpid(), started, time.time())
 
@@ -100,7 +100,9 @@ class Lock:
             if holder is not None and not holder.is_gone and not force:
                 return holder
             self.records.remove(self.name, found)
-        raise LockedError(f"The lock {self.name} in {self.records} comes and goes; other runs are at it: wait for them.")
+        raise LockedError(
+            f"The lock {self.name} in {self.records} comes and goes; other runs are at it: wait for them."
+        )
 
     def wait(self, pause: float = 0.05) -> None:
         """Holds it from now on, after whoever held it before."""

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from geomedsr.errors import OutputError, WriteFailedError
 
-__all__ = ["Staging", "write_errors"]
+__all__ = ["Staging", "take_place", "write_errors"]
 
 _MARK = ".geomedsr-"
 _OWNER = ".owner"
@@ -93,6 +93,20 @@ class Staging:
     def discard(self) -> None:
         """Removes all that was staged; harmless when done twice or after `publish`."""
         self._release()
+
+
+def take_place(staged: Path, target: Path, aside: Path) -> None:
+    """A folder that is complete takes the target's place, in one step where the system can; flushed before.
+
+    What was there is left at `staged` or `aside`.
+
+    Raises:
+        WriteFailedError: it cannot be moved; the target is as it was.
+    """
+    with write_errors(target):
+        _flush(staged)
+        _put_in_place(staged, target, aside)
+        _flush_names(target.parent)
 
 
 @contextmanager

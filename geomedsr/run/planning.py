@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from geomedsr.inference.upscaler import Upscaler
     from geomedsr.model import Model
 
-__all__ = ["Plan", "Settings", "asked", "creation_options", "plan", "promised", "upscaler_for"]
+__all__ = ["Plan", "Settings", "asked", "creation_options", "plan", "promised", "selected", "upscaler_for"]
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 
@@ -86,7 +86,7 @@ def plan(job: Job, settings: Settings) -> Plan:
     check_conversion(job.target, before)
     model = _model_for(settings, before)
     chosen = fit(model, before, job.source.name, settings.bands, settings.axes)
-    factor = upscaler_for(model, chosen, settings).factor_for(_selected(before, chosen))
+    factor = upscaler_for(model, chosen, settings).factor_for(selected(before, chosen))
     made = Plan(job, model, chosen, before, factor)
     _check_settings(made, settings)
     warning = check_space(job.target, promised(made, before, settings).nbytes)
@@ -120,13 +120,14 @@ def _model_for(settings: Settings, spec: ImageSpec) -> Model:
     return model
 
 
-def _selected(spec: ImageSpec, chosen: Fit) -> ImageSpec:
+def selected(spec: ImageSpec, chosen: Fit) -> ImageSpec:
+    """The spec of the channels that a model takes."""
     return spec if chosen.channels is None else spec.with_channels(chosen.channels)
 
 
 def asked(plan: Plan, spec: ImageSpec, settings: Settings) -> ImageSpec:
     """The spec of the finer image, as the output's format is asked to write it."""
-    after = _selected(spec, plan.fit).upscaled(plan.factor)
+    after = selected(spec, plan.fit).upscaled(plan.factor)
     return replace(after, dtype=np.dtype(settings.dtype)) if settings.dtype else after
 
 

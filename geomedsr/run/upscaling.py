@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from geomedsr.errors import GeomedsrError
 from geomedsr.grid import Box
@@ -22,7 +22,10 @@ from geomedsr.run.planning import Plan, Settings, asked, creation_options, plan,
 from geomedsr.run.targets import Inputs, Job, check_apart, check_target, is_file_target, make_folder, plan_targets
 from geomedsr.run.values import value_warnings
 
-__all__ = ["Listener", "Report", "upscale", "upscale_all"]
+if TYPE_CHECKING:
+    from geomedsr.run.job import Ways
+
+__all__ = ["Listener", "Report", "announce", "open_planned", "upscale", "upscale_all"]
 
 
 class Listener(Protocol):
@@ -110,9 +113,9 @@ def upscale(plan: Plan, settings: Settings, listener: Listener) -> Report:
     began = time.perf_counter()
     job, made = plan.job, make_folder(plan.job.target.parent)
     try:
-        source = _open(plan)
+        source = open_planned(plan)
         try:
-            warnings = _announce(plan, source, settings, listener)
+            warnings = announce(plan, source, settings, listener)
             checked = _stream(plan, source, settings, listener)
         finally:
             source.close()
@@ -123,12 +126,13 @@ def upscale(plan: Plan, settings: Settings, listener: Listener) -> Report:
     return Report(job.source, job.target, "done", plan.model.name, plan.before, checked.spec, seconds, warnings)
 
 
-def _open(plan: Plan) -> Source:
+def open_planned(plan: Plan) -> Source:
+    """The image of a plan, with the channels that its model takes."""
     source = format_of(plan.job.source).open_source(plan.job.source)
     return source if plan.fit.channels is None else Selected(source, plan.fit.channels)
 
 
-def _announce(plan: Plan, source: Source, settings: Settings, listener: Listener) -> tuple[str, ...]:
+def announce(plan: Plan, source: Source, settings: Settings, listener: Listener) -> tuple[str, ...]:
     """Tells notes and warnings, the sampled values' among them."""
     after = promised(plan, plan.before, settings)
     warnings = (*plan.warnings, *value_warnings(plan.model, source, after, plan.job.source.name))
@@ -199,14 +203,19 @@ def upscale_all(
     *,
     keep_going: bool = False,
     dry_run: bool = False,
+    ways: Ways | None = None,
 ) -> Iterator[Report]:
     """Upscales all that the inputs name, one report each; everything is checked before any work starts.
 
-    The first failure is the last report, unless `keep_going`.
+    The first failure is the last report, unless `keep_going`. What is read from a zarr and written to one is a job: it
+    is journaled, and the same call takes it up again; so is everything where `ways` say how it is to be run.
 
     Raises:
         GeomedsrError: an input or output cannot be; with `keep_going` that is a report, too.
     """
+    from geomedsr.run.archive import finished_targets, run_job
+    from geomedsr.run.job import Ways
+
     found = expand(inputs, None if is_file_target(out) else out, keep_going=keep_going)
     broken = {one.path: one.failure for one in found if one.failure is not None}
     named = found if is_file_target(out) else [one for one in found if one.path not in broken]
@@ -216,13 +225,17 @@ def upscale_all(
     for path, failure in broken.items():
         yield Report(path, out, "failed", settings.model, failure=failure)
     taken = Inputs([job.source for job in jobs])
+    ours = finished_targets(out)
     plans: list[Plan] = []
     for job in jobs:
-        step = _prepare(job, taken, settings, keep_going)
+        step = _prepare(job, taken, settings, keep_going, ours)
         if isinstance(step, Plan):
             plans.append(step)
         else:
             yield step
+    if plans and not dry_run and (ways is not None or any(map(_is_archive, plans))):
+        yield from run_job(plans, out, settings, ways or Ways(), listener)
+        return
     for ready in plans:
         report = _planned(ready, settings) if dry_run else _work(ready, settings, listener)
         yield report
@@ -230,10 +243,20 @@ def upscale_all(
             return
 
 
-def _prepare(job: Job, taken: Inputs, settings: Settings, keep_going: bool) -> Plan | Report:
-    """The plan of a job, or the report that there is nothing to do or that it cannot be."""
+def _is_archive(ready: Plan) -> bool:
+    job = ready.job
+    return suffix_of(job.target) == ".zarr" == suffix_of(archive_of(job.source) or job.source)
+
+
+def _prepare(job: Job, taken: Inputs, settings: Settings, keep_going: bool, ours: Collection[Path]) -> Plan | Report:
+    """The plan of a job, or the report that there is nothing to do or that it cannot be.
+
+    `ours` are the outputs that the same job has already made.
+    """
     try:
         check_apart(job, taken)
+        if job.target in ours:
+            return plan(job, settings)
         if settings.skip_existing and exists_at(job.target):
             return Report(job.source, job.target, "skipped", settings.model)
         check_target(job, taken, replace=settings.overwrite)

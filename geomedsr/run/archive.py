@@ -1,0 +1,156 @@
+"""Archives through a model: a job's images one after the other, here, in parts by hand, or on a cluster."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from geomedsr.errors import InputError, JobError, SetAsideError, WriteFailedError
+from geomedsr.inference.journal import read_manifest, read_progress
+from geomedsr.run.check import Checked
+from geomedsr.run.job import Job, Ways, holders, records_beside
+from geomedsr.run.planning import Plan, Settings
+from geomedsr.run.targets import Job as Errand
+from geomedsr.run.upscaling import Listener, Report
+from geomedsr.run.worker import Result, work
+
+__all__ = ["Status", "Tally", "done", "failed", "finished_targets", "run_job", "status_of"]
+
+
+def run_job(plans: Sequence[Plan], out: Path, settings: Settings, ways: Ways, listener: Listener) -> Iterator[Report]:
+    """Does all that was planned, and tells what became of each image; what was done before is not done again.
+
+    Raises:
+        GeomedsrError: the job cannot be taken up, or cannot go on; what is done stays done.
+    """
+    job = Job(plans, out, settings, ways)
+    job.open()
+    try:
+        _greet(job, listener)
+        tally = Tally(job, listener)
+        listener.begin(Errand(job.out, job.out))
+        if ways.dask is None:
+            yield from _here(job, tally, listener)
+        else:
+            from geomedsr.run.distributed import on_cluster
+
+            yield from on_cluster(job, tally, listener)
+    except WriteFailedError as error:
+        raise WriteFailedError(f"{error} What is done stays done: the same command goes on from there.") from error
+    finally:
+        listener.end()
+        job.close()
+
+
+def _greet(job: Job, listener: Listener) -> None:
+    done, count = job.progress.done.count, job.manifest.count
+    if done:
+        listener.note(f"{job.out}: {done} of {count} blocks are done; going on with the others.")
+
+
+class Tally:
+    """Hears of each task, counts it for the job, and tells how far all is."""
+
+    def __init__(self, job: Job, listener: Listener) -> None:
+        self._job, self._listener = job, listener
+        mine, count = job.mine(), max(job.manifest.count, 1)
+        left = len(mine) - job.progress.done.count_in(mine)
+        voxels = sum(math.prod(entry.shape) for entry in job.manifest.entries)
+        self._total, self._done = max(1, round(voxels * left / count)), 0
+
+    def hear(self, result: Result) -> None:
+        """A task was done or set aside."""
+        self._job.heard(result)
+        self._done += result.voxels
+        self._listener.progress(min(self._done, self._total), self._total)
+
+
+def _here(job: Job, tally: Tally, listener: Listener) -> Iterator[Report]:
+    """The images one after the other, in this process."""
+    for image, made in enumerate(job.plans):
+        if image in job.progress.complete:
+            continue
+        began = time.perf_counter()
+        try:
+            if next(job.left(image), None) is not None:
+                work(job.begin(image, listener), job.left(image), tally.hear, made)
+            checked = job.finish(image)
+        except SPARED as error:
+            yield failed(made, error)
+            continue
+        if checked is not None:
+            yield done(made, checked, time.perf_counter() - began, listener)
+
+
+SPARED = (InputError, SetAsideError)
+"""What goes wrong with one image and leaves the others alone."""
+
+
+def done(made: Plan, checked: Checked, seconds: float, listener: Listener) -> Report:
+    """The report on an image that stands at its target."""
+    job = made.job
+    listener.note(f"check ok: {job.target}: {checked}")
+    return Report(job.source, job.target, "done", made.model.name, made.before, checked.spec, seconds, made.warnings)
+
+
+def failed(made: Plan, error: Exception) -> Report:
+    """The report on an image that does not."""
+    return Report(made.job.source, made.job.target, "failed", made.model.name, failure=error)
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a job has come: tasks done, left and set aside (with the reasons), images complete, and who is at it."""
+
+    out: str
+    done: int
+    left: int
+    aside: Mapping[int, str]
+    images: int
+    complete: int
+    writers: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The status as plain JSON values."""
+        return {**asdict(self), "aside": [{"block": task, "why": why} for task, why in self.aside.items()]}
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.out}: {self.done} blocks done, {self.left} left, {len(self.aside)} set aside; "
+            f"{self.complete} of {self.images} images complete",
+            *(f"being written by {writer}" for writer in self.writers),
+            *(f"set aside: block {task}: {why}" for task, why in self.aside.items()),
+        ]
+        return "\n".join(lines)
+
+
+def status_of(out: Path) -> Status:
+    """How far the job at an output has come, as its manifest and journals say; nothing is touched.
+
+    Raises:
+        JobError: there is none.
+    """
+    records = records_beside(out)
+    manifest = read_manifest(records)
+    if manifest is None:
+        there = f"{out} is there and complete" if out.exists() else f"there is no {out} either"
+        raise JobError(f"No job is under way at {out}; {there}.")
+    progress = read_progress(records, manifest.count)
+    left = manifest.count - progress.done.count - len(progress.aside)
+    images = len(manifest.entries)
+    writers = tuple(str(owner) for owner in holders(records))
+    return Status(str(out), progress.done.count, left, progress.aside, images, len(progress.complete), writers)
+
+
+def finished_targets(out: Path) -> frozenset[Path]:
+    """The outputs that a job under way has already brought to their places."""
+    records = records_beside(out)
+    manifest = read_manifest(records)
+    if manifest is None:
+        return frozenset()
+    complete = read_progress(records, manifest.count).complete
+    return frozenset(Path(manifest.entries[image].target) for image in complete)

@@ -1,0 +1,371 @@
+"""A job: images worked through in tasks, journaled, taken up again by the same command after whatever ended it.
+
+All that a job leaves behind while it is under way lies in one hidden folder beside its output: the manifest, the
+journals, the lock, and the growing outputs themselves. An output takes its place when it is complete, so no reader
+can mistake an unfinished one. On an object store, where nothing can be renamed, it grows in its place, and the mark
+that it is complete comes last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from geomedsr import __version__
+from geomedsr.errors import LockedError, OutputError, SetAsideError
+from geomedsr.image import Source
+from geomedsr.inference.journal import (
+    Entry,
+    Journal,
+    Manifest,
+    Progress,
+    checksum,
+    read_manifest,
+    read_progress,
+    write_manifest,
+)
+from geomedsr.inference.lock import Lock, Owner
+from geomedsr.inference.tasks import block_step
+from geomedsr.io import suffix_of
+from geomedsr.io._records import FolderRecords, Records
+from geomedsr.io._staging import take_place
+from geomedsr.io._zarr_output import ZarrOutput, stored_spec
+from geomedsr.io._zarr_place import Place, is_url
+from geomedsr.run.check import Checked, check_output
+from geomedsr.run.planning import Plan, Settings, asked, creation_options, promised, selected
+from geomedsr.run.targets import make_folder
+from geomedsr.run.upscaling import Listener, announce, open_planned
+from geomedsr.run.worker import Assignment, Result, fingerprint, ready_upscaler
+
+__all__ = ["Job", "Ways", "holders", "manifest_of", "records_beside"]
+
+_LOCK, _BEGIN, _FINISH = "lock-", "begin", "finish"
+_FOLDER = ".geomedsr-job"
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How a job is run; nothing of it decides about the bits.
+
+    `part` is (I, N): of N processes that share the job by hand this is the I-th, counted from 1.
+    """
+
+    dask: str | None = None
+    part: tuple[int, int] = (1, 1)
+    restart: bool = False
+    force_unlock: bool = False
+    verify: bool = False
+    finish: bool = False
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether somebody asked for a job in so many words."""
+        return self != Ways()
+
+
+def records_beside(out: Path) -> Records:
+    """Where the job that makes an output keeps its records: inside a folder of outputs, beside a lone one."""
+    if suffix_of(out) is None:
+        return FolderRecords(out / _FOLDER)
+    return FolderRecords(out.with_name(f"{_FOLDER}-{out.name}"))
+
+
+def holders(records: Records) -> Iterator[Owner]:
+    """Who holds a lock on a job, as far as is known."""
+    for name in records.names(_LOCK):
+        owner = Owner.read(records.read(name) or b"")
+        if owner is not None and not owner.is_gone:
+            yield owner
+
+
+def manifest_of(plans: Sequence[Plan], settings: Settings) -> Manifest:
+    """The manifest of a job that does what was planned.
+
+    Raises:
+        GeomedsrError: an output cannot be stored as it is asked for, or no tile fits into memory.
+    """
+    choices: dict[str, Any] = {
+        "model": settings.model,
+        "the weights": sorted({fingerprint(made.model) for made in plans}),
+        "--scale": settings.scale,
+        "--bands": settings.bands,
+        "--axes": settings.axes,
+        "--precision": settings.precision,
+        "--device": settings.device,
+        "--tile": settings.tile,
+        "--dtype": settings.dtype,
+        "--format": settings.form,
+        "--co": dict(sorted(settings.options.items())),
+    }
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in choices.items()}
+    return Manifest(__version__, plain, tuple(_entry(made, settings) for made in plans))
+
+
+def _entry(made: Plan, settings: Settings) -> Entry:
+    job = made.job
+    after = asked(made, made.before, settings)
+    whole = Entry(str(job.source), str(job.target), _identity(job.source), after.grid.shape, made.factor)
+    if suffix_of(job.target) != ".zarr":
+        return whole
+    spec, _ = stored_spec(job.target, after, creation_options(settings))
+    assert spec.chunks is not None, "a zarr output has blocks"
+    window, kept = ready_upscaler(made, settings).window_for(selected(made.before, made.fit), spec)
+    step = block_step(kept, spec.chunks, spec.grid.shape)
+    return Entry(whole.source, whole.target, whole.identity, whole.shape, whole.factor, window, step)
+
+
+def _identity(path: Path) -> str:
+    """What tells an input from another or a changed one, without reading its voxels."""
+    if not is_url(path) and path.is_file():
+        found = path.stat()
+        return f"{found.st_size} bytes of {found.st_mtime_ns}"
+    said = hashlib.sha256()
+    for name in ("zarr.json", ".zarray", ".zgroup", ".zattrs"):
+        said.update((Place(path) / name).read() or b"-")
+    return said.hexdigest()[:16]
+
+
+class Job:
+    """One process's hold on a job, from `open` to `close`."""
+
+    def __init__(self, plans: Sequence[Plan], out: Path, settings: Settings, ways: Ways) -> None:
+        self.plans, self.settings, self.ways, self.out = plans, settings, ways, out
+        self.manifest = manifest_of(plans, settings)
+        self.records = records_beside(out)
+        part, parts = ways.part
+        self.lock = Lock(self.records, f"{_LOCK}{part}-of-{parts}")
+        self.is_fresh = False
+        self.progress: Progress
+        self._writer = f"{part}-of-{parts}"
+        self._made: list[Path] = []
+
+    def open(self) -> None:
+        """Takes the lock and reads how far the job has come.
+
+        Raises:
+            LockedError: another run is at it.
+            JobError: it was begun otherwise.
+        """
+        if isinstance(self.records, FolderRecords):
+            self._made = make_folder(self.records.folder)
+        self.lock.take(str(self.out), force=self.ways.force_unlock)
+        try:
+            self._check_others()
+            if self.ways.restart:
+                self._forget()
+            was = read_manifest(self.records)
+            if was is None and not write_manifest(self.records, self.manifest):
+                was = read_manifest(self.records)  # another part was quicker
+            if was is not None:
+                was.check_same(self.manifest, str(self.records))
+                self.manifest = was
+            self.is_fresh = not self.records.names("journal-") and self.ways.part[1] == 1
+            self.progress = read_progress(
+                self.records, self.manifest.count, self._is_right if self.ways.verify else None
+            )
+        except BaseException:
+            self.lock.drop()
+            raise
+
+    def _check_others(self) -> None:
+        """Parts of one whole get along with each other, and with nobody else."""
+        part, parts = self.ways.part
+        if self.ways.force_unlock:
+            for name in (_BEGIN, _FINISH):
+                self.records.remove(name)
+        for name in self.records.names(_LOCK):
+            data = None if name == self.lock.name else self.records.read(name)
+            holder = Owner.read(data) if data is not None else None
+            if holder is None or data is None:
+                continue
+            if holder.is_gone or self.ways.force_unlock:
+                self.records.remove(name, data)
+            elif parts == 1 or self.ways.restart or not name.endswith(f"-of-{parts}"):
+                other = name.removeprefix(_LOCK).replace("-of-", "/")
+                raise LockedError(
+                    f"{self.out} is being written as part {other} by {holder}; this run is part {part}/{parts}. Wait "
+                    "for it, or end it; if it is gone for good, pass --force-unlock."
+                )
+
+    def _forget(self) -> None:
+        for name in self.records.names():
+            if not name.startswith((_LOCK, ".")):
+                self.records.remove(name)
+        if isinstance(self.records, FolderRecords):
+            for entry in self.records.folder.iterdir():
+                if entry.is_dir():
+                    shutil.rmtree(entry)
+
+    def _is_right(self, task: int, sums: Sequence[str | None]) -> bool:
+        """Whether a task's objects are as they were when they were journaled."""
+        image = self.manifest.image_of(task)
+        entry = self.manifest.entries[image]
+        if entry.step is None or not Place(Path(self.root(image))).exists():
+            return True
+        output = ZarrOutput.open(self.root(image))
+        keys = output.object_keys(entry.blocks[task - self.manifest.firsts[image]])
+        return [checksum(output.read_object(key)) for key in keys] == list(sums)
+
+    def close(self) -> None:
+        """Lets go of the job; one that is complete, or in which nothing was done, leaves nothing behind."""
+        self.lock.drop()
+        if any(name.startswith(_LOCK) for name in self.records.names()):
+            return
+        is_over = len(self.progress.complete) == len(self.manifest.entries)
+        if is_over or not self.records.names("journal-"):
+            self.records.clear()
+            for folder in self._made[1:]:
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
+
+    def root(self, image: int) -> str:
+        """Where an image's output grows."""
+        target = Path(self.manifest.entries[image].target)
+        if isinstance(self.records, FolderRecords) and not is_url(target):
+            return os.fspath(self.records.folder / f"image-{image}" / target.name)
+        return os.fspath(target)
+
+    def mine(self) -> range:
+        """The tasks that this process answers for."""
+        part, parts = self.ways.part
+        count = self.manifest.count
+        return range(count * (part - 1) // parts, count * part // parts)
+
+    def left(self, image: int) -> Iterator[int]:
+        """The tasks of an image that this process has still to do."""
+        mine, theirs = self.mine(), self.manifest.tasks(image)
+        for task in range(max(mine.start, theirs.start), min(mine.stop, theirs.stop)):
+            if task not in self.progress.done:
+                yield task
+
+    def heard(self, result: Result) -> None:
+        """Counts a task that was done or set aside."""
+        if result.why is None:
+            self.progress.take({"done": result.task})
+        else:
+            self.progress.take({"aside": result.task, "why": result.why})
+
+    def begin(self, image: int, listener: Listener) -> Assignment:
+        """An image ready to be worked on by anybody: its output described, its intensity fitted once for all.
+
+        Raises:
+            GeomedsrError: the input cannot be read, or the output not be written.
+        """
+        entry, made = self.manifest.entries[image], self.plans[image]
+        intensity = (0.0, 1.0)
+        if entry.step is not None:
+            intensity = self._begun(image, made, listener)
+        return Assignment(
+            __version__,
+            fingerprint(made.model),
+            self.settings,
+            self.records,
+            self.lock,
+            image,
+            self.manifest.firsts[image],
+            entry,
+            self.root(image),
+            self._writer,
+            intensity,
+            self.is_fresh,
+        )
+
+    def _begun(self, image: int, made: Plan, listener: Listener) -> tuple[float, float]:
+        """The intensity of an image; whoever comes first describes the output, and the others wait."""
+        name = f"begun-{image}.json"
+        lock = Lock(self.records, _BEGIN)
+        lock.wait()
+        try:
+            said = self.records.read(name)
+            if said is not None:
+                offset, scale = json.loads(said)
+                return float(offset), float(scale)
+            source = open_planned(made)
+            try:
+                announce(made, source, self.settings, listener)
+                return self._described(image, made, source, name)
+            finally:
+                source.close()
+        finally:
+            lock.drop()
+
+    def _described(self, image: int, made: Plan, source: Source, name: str) -> tuple[float, float]:
+        fitted = made.model.intensity.fit(source)
+        root = Path(self.root(image))
+        if not is_url(root):
+            shutil.rmtree(root, ignore_errors=True)  # begun, and ended before it was said
+            root.parent.mkdir(parents=True, exist_ok=True)
+        elif Place(root).exists() and not self.settings.overwrite:
+            raise OutputError(f"{Place(root)} exists already; pass --overwrite to replace it.")
+        ZarrOutput.create(root, asked(made, made.before, self.settings), creation_options(self.settings))
+        self.records.write(name, json.dumps([fitted.offset, fitted.scale]).encode())
+        return fitted.offset, fitted.scale
+
+    def finish(self, image: int) -> Checked | None:
+        """Lets a complete image take its place; None while somebody else still has tasks of it to do.
+
+        Raises:
+            JobError: tasks of it were set aside.
+            GeomedsrError: it did not come out as it should.
+        """
+        lock = Lock(self.records, _FINISH)
+        lock.wait()
+        try:
+            if self.ways.part[1] > 1:
+                self.progress = read_progress(self.records, self.manifest.count)
+            if not self._is_ready(image):
+                return None
+            checked = self._placed(image)
+            if image not in self.progress.complete:
+                journal = Journal(self.records, self._writer)
+                journal.complete(image)
+                self.progress.complete.add(image)
+            return checked
+        finally:
+            lock.drop()
+
+    def _is_ready(self, image: int) -> bool:
+        tasks = self.manifest.tasks(image)
+        aside = [task for task in self.progress.aside if task in tasks]
+        if aside and not self.ways.finish:
+            box = self.manifest.entries[image].blocks[aside[0] - tasks.start]
+            raise SetAsideError(
+                f"{len(aside)} of {len(tasks)} blocks of {self.manifest.entries[image].target} were set aside; the "
+                f"first, {box.start} to {box.stop}, because: {self.progress.aside[aside[0]]} All others are done: the "
+                "same command tries these again, and --finish leaves them invalid."
+            )
+        return all(task in self.progress.done or task in self.progress.aside for task in tasks)
+
+    def _placed(self, image: int) -> Checked:
+        """The output complete, checked, and in its place; also when it was ended just before it could say so."""
+        entry, made = self.manifest.entries[image], self.plans[image]
+        target, after = Path(entry.target), promised(made, made.before, self.settings)
+        if entry.step is None:
+            return check_output(target, after, made.before)
+        root, note = Path(self.root(image)), f"placed-{image}"
+        said = self.records.read(note)
+        if said is None or said != _inode(target):
+            ZarrOutput.open(root).finish()
+            check_output(root, after, made.before, name=target)
+            if not is_url(root):
+                make_folder(target.parent)
+                self.records.write(note, _inode(root) or b"")
+                take_place(root, target, root.with_name(".replaced"))
+        if not is_url(root):
+            shutil.rmtree(root.parent, ignore_errors=True)
+        return check_output(target, after, made.before)
+
+
+def _inode(path: Path) -> bytes | None:
+    """What a folder keeps when it is renamed."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return f"{found.st_dev} {found.st_ino}".encode()
