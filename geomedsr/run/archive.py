@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from geomedsr.errors import InputError, JobError, SetAsideError, WriteFailedError
+from geomedsr.errors import JobError, WriteFailedError
 from geomedsr.inference.journal import read_manifest, read_progress
-from geomedsr.run.check import Checked
 from geomedsr.run.job import Job, Ways, holders, records_beside
 from geomedsr.run.planning import Plan, Settings
+from geomedsr.run.tally import SPARED, Tally, done, failed
 from geomedsr.run.targets import Job as Errand
 from geomedsr.run.upscaling import Listener, Report
-from geomedsr.run.worker import Result, work
+from geomedsr.run.worker import work
 
-__all__ = ["Status", "Tally", "done", "failed", "finished_targets", "run_job", "status_of"]
+__all__ = ["Status", "finished_targets", "run_job", "status_of"]
 
 
 def run_job(plans: Sequence[Plan], out: Path, settings: Settings, ways: Ways, listener: Listener) -> Iterator[Report]:
@@ -52,23 +51,6 @@ def _greet(job: Job, listener: Listener) -> None:
         listener.note(f"{job.out}: {done} of {count} blocks are done; going on with the others.")
 
 
-class Tally:
-    """Hears of each task, counts it for the job, and tells how far all is."""
-
-    def __init__(self, job: Job, listener: Listener) -> None:
-        self._job, self._listener = job, listener
-        mine, count = job.mine(), max(job.manifest.count, 1)
-        left = len(mine) - job.progress.done.count_in(mine)
-        voxels = sum(math.prod(entry.shape) for entry in job.manifest.entries)
-        self._total, self._done = max(1, round(voxels * left / count)), 0
-
-    def hear(self, result: Result) -> None:
-        """A task was done or set aside."""
-        self._job.heard(result)
-        self._done += result.voxels
-        self._listener.progress(min(self._done, self._total), self._total)
-
-
 def _here(job: Job, tally: Tally, listener: Listener) -> Iterator[Report]:
     """The images one after the other, in this process."""
     for image, made in enumerate(job.plans):
@@ -84,22 +66,6 @@ def _here(job: Job, tally: Tally, listener: Listener) -> Iterator[Report]:
             continue
         if checked is not None:
             yield done(made, checked, time.perf_counter() - began, listener)
-
-
-SPARED = (InputError, SetAsideError)
-"""What goes wrong with one image and leaves the others alone."""
-
-
-def done(made: Plan, checked: Checked, seconds: float, listener: Listener) -> Report:
-    """The report on an image that stands at its target."""
-    job = made.job
-    listener.note(f"check ok: {job.target}: {checked}")
-    return Report(job.source, job.target, "done", made.model.name, made.before, checked.spec, seconds, made.warnings)
-
-
-def failed(made: Plan, error: Exception) -> Report:
-    """The report on an image that does not."""
-    return Report(made.job.source, made.job.target, "failed", made.model.name, failure=error)
 
 
 @dataclass(frozen=True)

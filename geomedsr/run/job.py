@@ -231,6 +231,10 @@ class Job:
             return os.fspath(self.records.folder / f"image-{image}" / target.name)
         return os.fspath(target)
 
+    def journal(self) -> Journal:
+        """The journal of this process."""
+        return Journal(self.records, self._writer)
+
     def mine(self) -> range:
         """The tasks that this process answers for."""
         part, parts = self.ways.part
@@ -323,8 +327,7 @@ class Job:
                 return None
             checked = self._placed(image)
             if image not in self.progress.complete:
-                journal = Journal(self.records, self._writer)
-                journal.complete(image)
+                self.journal().complete(image)
                 self.progress.complete.add(image)
             return checked
         finally:
