@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -58,11 +59,19 @@ def run_command(arguments: Sequence[str]) -> int:
 
 def _left(state: State) -> str:
     """What is there after an interruption."""
+    if state.out is not None and (done := _done(state.out)):
+        return f"; {done} are done: the same command goes on from there."
     if state.training is None:
         return "; what was not finished has left nothing behind."
     if any(state.training.glob("checkpoint*")):
         return f"; its last checkpoint is in {state.training}: the same command with --resume goes on from there."
     return f" before the first checkpoint; at most a log is in {state.training}, and training starts anew."
+
+
+def _done(out: Path) -> str | None:
+    from geomedsr.run.archive import under_way
+
+    return under_way(out)
 
 
 def _failed(error: Exception, state: State) -> int:

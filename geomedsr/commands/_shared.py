@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-__all__ = ["ANYWHERE", "EXISTING_FOLDER", "EXIT_CODES", "FOLDER", "JSON", "RECIPE", "VERBOSE", "State"]
+from geomedsr.terminal import show
+
+if TYPE_CHECKING:
+    from geomedsr.run.job import Ways
+
+__all__ = [
+    "ANYWHERE",
+    "EXISTING_FOLDER",
+    "EXIT_CODES",
+    "FOLDER",
+    "JOB",
+    "JSON",
+    "RECIPE",
+    "VERBOSE",
+    "State",
+    "show_status",
+    "ways_of",
+]
 
 EXIT_CODES = """\b
 Exit codes: 0 done, 1 failed, 2 usage or bad input, 3 nothing matched,
@@ -26,6 +46,7 @@ class State:
 
     verbose: bool = False
     training: Path | None = None
+    out: Path | None = None
 
 
 def _verbose(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
@@ -45,3 +66,43 @@ VERBOSE = click.option(
     help="Show tracebacks and libraries' warnings.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Results as JSON, one object a line.")
+
+
+def _part(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)/(\d+)", value or "1/1")
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise click.BadParameter(f"'{value}' is no part such as 2/8, the second of eight.")
+    return int(match[1]), int(match[2])
+
+
+def JOB(command: Callable[..., Any]) -> Callable[..., Any]:  # noqa: N802 - used like the other options here
+    """How a job is run: an archive through a model, resumable."""
+    options = (
+        click.option("--dask", metavar="local[:N]|tcp://...", help="Run on a dask cluster."),
+        click.option("--part", metavar="I/N", callback=_part, help="Do one part; other processes do theirs."),
+        click.option("--status", is_flag=True, help="Show how far the job is, and do nothing."),
+        click.option("--verify", is_flag=True, help="Do finished blocks again that have changed on the disk."),
+        click.option("--finish", is_flag=True, help="Complete outputs; blocks that were set aside stay invalid."),
+        click.option("--restart", is_flag=True, help="Throw away what an unfinished job has done, and begin anew."),
+        click.option("--force-unlock", is_flag=True, help="Take the lock of a run that is gone for good."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def ways_of(arguments: dict[str, Any]) -> Ways:
+    """How a job is to be run, taken out of a command's arguments."""
+    from geomedsr.run.job import Ways
+
+    return Ways(
+        **{name: arguments.pop(name) for name in ("dask", "part", "verify", "finish", "restart", "force_unlock")}
+    )
+
+
+def show_status(out: Path, *, as_json: bool) -> None:
+    """Tells how far the job at an output is."""
+    from geomedsr.run.archive import status_of
+
+    status = status_of(out)
+    show(status.to_json() if as_json else status, as_json=as_json)

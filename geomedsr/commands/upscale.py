@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from geomedsr.commands._shared import ANYWHERE, EXIT_CODES, JSON, VERBOSE
+from geomedsr.commands._shared import ANYWHERE, EXIT_CODES, JOB, JSON, VERBOSE, State, show_status, ways_of
 from geomedsr.errors import GeomedsrError
 from geomedsr.options import amount, key_value, numbers
 from geomedsr.terminal import Terminal
@@ -42,11 +42,14 @@ __all__ = ["upscale"]
 @click.option("--skip-existing", is_flag=True, help="Leave inputs alone whose output exists.")
 @click.option("--on-error", type=click.Choice(["stop", "continue"]), default="stop", show_default=True)
 @click.option("-n", "--dry-run", is_flag=True, help="Check everything, write nothing.")
+@JOB
 @JSON
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no notes; warnings and errors only.")
 @VERBOSE
 def upscale(**arguments: Any) -> int:  # noqa: ANN401  (the options above, passed on as they are)
     """Make images finer: files, folders, quoted globs, arrays inside a zarr.
+
+    From a zarr to a zarr it is a job, which the same command takes up again after whatever ended it.
 
     \b
     geomedsr upscale scan.nii.gz -o scan_fine.nii.gz -m mri-t1-x2
@@ -55,9 +58,14 @@ def upscale(**arguments: Any) -> int:  # noqa: ANN401  (the options above, passe
     """  # noqa: D301  (click's own mark for lines to keep)
     from geomedsr.run.command import upscale_command
 
-    terminal = Terminal(quiet=arguments.pop("quiet"), as_json=arguments.pop("as_json"))
+    as_json = arguments.pop("as_json")
+    terminal = Terminal(quiet=arguments.pop("quiet"), as_json=as_json)
+    if arguments.pop("status"):
+        show_status(arguments["out"], as_json=as_json)
+        return 0
+    click.get_current_context().ensure_object(State).out = arguments["out"]
     try:
-        return upscale_command(terminal, **arguments)
+        return upscale_command(terminal, ways=ways_of(arguments), **arguments)
     except GeomedsrError as error:
         terminal.refuse(arguments["inputs"], arguments["out"], error)
         raise

@@ -17,22 +17,24 @@ from geomedsr.run.targets import Job as Errand
 from geomedsr.run.upscaling import Listener, Report
 from geomedsr.run.worker import work
 
-__all__ = ["Status", "finished_targets", "run_job", "status_of"]
+__all__ = ["Status", "finished_targets", "run_job", "status_of", "under_way"]
 
 
-def run_job(plans: Sequence[Plan], out: Path, settings: Settings, ways: Ways, listener: Listener) -> Iterator[Report]:
+def run_job(
+    plans: Sequence[Plan], out: Path, settings: Settings, ways: Ways | None, listener: Listener
+) -> Iterator[Report]:
     """Does all that was planned, and tells what became of each image; what was done before is not done again.
 
     Raises:
         GeomedsrError: the job cannot be taken up, or cannot go on; what is done stays done.
     """
-    job = Job(plans, out, settings, ways)
+    job = Job(plans, out, settings, ways or Ways())
     job.open()
     try:
         _greet(job, listener)
         tally = Tally(job, listener)
         listener.begin(Errand(job.out, job.out))
-        if ways.dask is None:
+        if job.ways.dask is None:
             yield from _here(job, tally, listener)
         else:
             from geomedsr.run.distributed import on_cluster
@@ -110,6 +112,15 @@ def status_of(out: Path) -> Status:
     images = len(manifest.entries)
     writers = tuple(str(owner) for owner in holders(records))
     return Status(str(out), progress.done.count, left, progress.aside, images, len(progress.complete), writers)
+
+
+def under_way(out: Path) -> str | None:
+    """What is there of a job that was interrupted, or None where there is none."""
+    try:
+        status = status_of(out)
+    except JobError:
+        return None
+    return f"{status.done} of {status.done + status.left + len(status.aside)} blocks"
 
 
 def finished_targets(out: Path) -> frozenset[Path]:

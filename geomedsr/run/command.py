@@ -10,6 +10,7 @@ from geomedsr.errors import ModelError
 from geomedsr.io import format_of
 from geomedsr.run.catalogue import fitting
 from geomedsr.run.inputs import expand
+from geomedsr.run.job import Ways
 from geomedsr.run.planning import Settings
 from geomedsr.run.upscaling import Listener, Report, upscale_all
 
@@ -25,6 +26,7 @@ def upscale_command(
     on_error: str,
     dry_run: bool,
     options: Sequence[tuple[str, str]],
+    ways: Ways,
     **choices: Any,  # noqa: ANN401  (the fields of Settings, as the command line names them)
 ) -> int:
     """Upscales, reports each output, and gives the exit code.
@@ -36,7 +38,8 @@ def upscale_command(
     if model is None:
         raise ModelError(_which_model(inputs))
     reports = []
-    for report in upscale_all(inputs, out, settings, listener, keep_going=on_error == "continue", dry_run=dry_run):
+    keep_going = on_error == "continue"
+    for report in upscale_all(inputs, out, settings, listener, keep_going=keep_going, dry_run=dry_run, ways=ways):
         listener.report(report)
         reports.append(report)
     return exit_code(reports)

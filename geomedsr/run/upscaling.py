@@ -214,7 +214,6 @@ def upscale_all(
         GeomedsrError: an input or output cannot be; with `keep_going` that is a report, too.
     """
     from geomedsr.run.archive import finished_targets, run_job
-    from geomedsr.run.job import Ways
 
     found = expand(inputs, None if is_file_target(out) else out, keep_going=keep_going)
     broken = {one.path: one.failure for one in found if one.failure is not None}
@@ -233,8 +232,8 @@ def upscale_all(
             plans.append(step)
         else:
             yield step
-    if plans and not dry_run and (ways is not None or any(map(_is_archive, plans))):
-        yield from run_job(plans, out, settings, ways or Ways(), listener)
+    if plans and not dry_run and ((ways and ways.is_asked) or any(map(_is_archive, plans))):
+        yield from run_job(plans, out, settings, ways, listener)
         return
     for ready in plans:
         report = _planned(ready, settings) if dry_run else _work(ready, settings, listener)
