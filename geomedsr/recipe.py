@@ -18,17 +18,17 @@ the weights that the one before it kept, and says only what is new:
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from geomedsr.data.intensity import IntensityRule
 from geomedsr.errors import GeomedsrError, RecipeError
 from geomedsr.grid import Factor, Shape
 from geomedsr.stage import Keep, LossPart, Optimizer, Part, Schedule, Section, Stage
+from geomedsr.strict import read_text, sentence, values_of
 from geomedsr.task import Task
 
 __all__ = [
@@ -226,13 +226,7 @@ class Recipe(Section):
         Raises:
             RecipeError: it is no recipe; the message names `origin` and the keys.
         """
-        try:
-            values = yaml.load(text, _Strict)  # noqa: S506 - a SafeLoader
-            for key, value in (changes or {}).items():
-                _set(values, key, yaml.load(value, _Strict))  # noqa: S506 - a SafeLoader
-        except (yaml.YAMLError, RecursionError) as error:
-            raise RecipeError(f"{origin} is no YAML: {' '.join(str(error).split())}.") from error
-        return cls.from_values(values, origin)
+        return cls.from_values(values_of(text, origin, changes), origin)
 
     @classmethod
     def from_values(cls, values: object, origin: str) -> Recipe:
@@ -246,7 +240,7 @@ class Recipe(Section):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise RecipeError(f"{origin}: {_sentence(error)}") from error
+            raise RecipeError(f"{origin}: {sentence(error)}") from error
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain JSON values; `from_values` reads them."""
@@ -259,53 +253,7 @@ def read_recipe(path: Path, changes: Mapping[str, str] | None = None) -> Recipe:
     Raises:
         RecipeError: there is no such file, or it is no recipe.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"The recipe {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
-    return Recipe.from_yaml(text, str(path), changes)
-
-
-class _Strict(yaml.SafeLoader):
-    """YAML's safe loader, which refuses a key given twice and references (a few lines of them fill any memory)."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it has a reference (*), which a recipe may not have")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise yaml.YAMLError(f"the key '{twice}' is given twice{node.start_mark}")
-        return super().construct_mapping(node, deep)
-
-
-def _set(values: object, key: str, value: object) -> None:
-    *way, last = key.split(".")
-    for step in way:
-        if isinstance(values, list):
-            # The items of a list count from 0, as in the sentences about mistakes: then.0.schedule.steps.
-            values = values[int(step)] if step.isdecimal() and int(step) < len(values) else None
-        else:
-            # A section that the recipe leaves to its defaults may be begun here; one that does not exist is refused
-            # later.
-            values = values.setdefault(step, {}) if isinstance(values, dict) else None
-    if not isinstance(values, dict):
-        raise RecipeError(f"--set {key}: {'.'.join(way)} is no section with keys.")
-    values[last] = value
-
-
-def _sentence(error: ValidationError) -> str:
-    parts = []
-    for problem in error.errors():
-        where = ".".join(str(step) for step in problem["loc"])
-        said = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            said = "no such key"
-        parts.append(f"{where}: {said}" if where else said)
-    return "; ".join(parts) + "."
+    return Recipe.from_yaml(read_text(path, "The recipe"), str(path), changes)
 
 
 def built(kind: str, part: Part, make: Any) -> Any:  # noqa: ANN401 - any plugin

@@ -1,4 +1,4 @@
-"""`geomedsr upscale` as one call: from the options to the exit code."""
+"""`geomedsr upscale` and `geomedsr run` as one call each: from the options to the exit code."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Any
 
 from geomedsr.errors import ModelError
 from geomedsr.io import format_of
+from geomedsr.pipeline import Pipeline
 from geomedsr.run.catalogue import fitting
 from geomedsr.run.inputs import expand
 from geomedsr.run.job import Ways
+from geomedsr.run.listing import listed
 from geomedsr.run.planning import Settings
-from geomedsr.run.upscaling import Listener, Report, upscale_all
+from geomedsr.run.upscaling import Listener, Report, upscale_all, upscale_found
 
-__all__ = ["upscale_command"]
+__all__ = ["run_pipeline", "upscale_command"]
 
 
 def upscale_command(
@@ -40,6 +42,48 @@ def upscale_command(
     reports = []
     keep_going = on_error == "continue"
     for report in upscale_all(inputs, out, settings, listener, keep_going=keep_going, dry_run=dry_run, ways=ways):
+        listener.report(report)
+        reports.append(report)
+    return exit_code(reports)
+
+
+def run_pipeline(
+    pipeline: Pipeline,
+    listener: Listener,
+    ways: Ways,
+    *,
+    memory: int | None = None,
+    on_error: str = "stop",
+    dry_run: bool = False,
+    overwrite: bool = False,
+    skip_existing: bool = False,
+) -> int:
+    """Runs a pipeline as a job, reports each output, and gives the exit code.
+
+    Raises:
+        GeomedsrError: the pipeline cannot be run, or cannot go on.
+    """
+    output, keep_going = pipeline.output, on_error == "continue"
+    settings = Settings(
+        pipeline.model,
+        scale=pipeline.scale,
+        bands=pipeline.band_list,
+        axes=pipeline.axes,
+        device=pipeline.device,
+        precision=pipeline.precision,
+        tile=pipeline.tile,
+        memory=memory,
+        dtype=pipeline.dtype,
+        form=output.format,
+        options=output.creation,
+        overwrite=overwrite,
+        skip_existing=skip_existing,
+    )
+    found = listed(pipeline, keep_going=keep_going)
+    reports = []
+    for report in upscale_found(
+        found, output.place, settings, listener, keep_going=keep_going, dry_run=dry_run, ways=ways, as_job=True
+    ):
         listener.report(report)
         reports.append(report)
     return exit_code(reports)

@@ -17,7 +17,7 @@ from geomedsr.run.channels import Selected
 from geomedsr.run.check import Checked, check_output
 from geomedsr.run.description import is_placeless
 from geomedsr.run.fit import BASELINES
-from geomedsr.run.inputs import archive_of, expand
+from geomedsr.run.inputs import Found, archive_of, expand
 from geomedsr.run.planning import Plan, Settings, asked, creation_options, plan, promised, upscaler_for
 from geomedsr.run.targets import Inputs, Job, check_apart, check_target, is_file_target, make_folder, plan_targets
 from geomedsr.run.values import value_warnings
@@ -25,7 +25,7 @@ from geomedsr.run.values import value_warnings
 if TYPE_CHECKING:
     from geomedsr.run.job import Ways
 
-__all__ = ["Listener", "Report", "announce", "open_planned", "upscale", "upscale_all"]
+__all__ = ["Listener", "Report", "announce", "open_planned", "upscale", "upscale_all", "upscale_found"]
 
 
 class Listener(Protocol):
@@ -213,9 +213,28 @@ def upscale_all(
     Raises:
         GeomedsrError: an input or output cannot be; with `keep_going` that is a report, too.
     """
+    found = expand(inputs, None if is_file_target(out) else out, keep_going=keep_going)
+    yield from upscale_found(found, out, settings, listener, keep_going=keep_going, dry_run=dry_run, ways=ways)
+
+
+def upscale_found(
+    found: Sequence[Found],
+    out: Path,
+    settings: Settings,
+    listener: Listener,
+    *,
+    keep_going: bool = False,
+    dry_run: bool = False,
+    ways: Ways | None = None,
+    as_job: bool = False,
+) -> Iterator[Report]:
+    """The same for images that were found already; `as_job` says that all of it is a job, whatever its files are.
+
+    Raises:
+        GeomedsrError: an input or output cannot be; with `keep_going` that is a report, too.
+    """
     from geomedsr.run.archive import finished_targets, run_job
 
-    found = expand(inputs, None if is_file_target(out) else out, keep_going=keep_going)
     broken = {one.path: one.failure for one in found if one.failure is not None}
     named = found if is_file_target(out) else [one for one in found if one.path not in broken]
     jobs = [job for job in plan_targets(named, out, settings.form) if job.source not in broken]
@@ -232,7 +251,7 @@ def upscale_all(
             plans.append(step)
         else:
             yield step
-    if plans and not dry_run and ((ways and ways.is_asked) or any(map(_is_archive, plans))):
+    if plans and not dry_run and (as_job or (ways and ways.is_asked) or any(map(_is_archive, plans))):
         yield from run_job(plans, out, settings, ways, listener)
         return
     for ready in plans:
