@@ -19,7 +19,7 @@ from typing import Any
 
 from geomedsr import __version__
 from geomedsr.errors import LockedError, OutputError, SetAsideError
-from geomedsr.image import Source
+from geomedsr.image import ImageSpec, Source
 from geomedsr.inference.journal import (
     Entry,
     Journal,
@@ -144,6 +144,7 @@ class Job:
         self.progress: Progress
         self._writer = f"{part}-of-{parts}"
         self._made: list[Path] = []
+        self._is_spoilt = False
 
     def open(self) -> None:
         """Takes the lock and reads how far the job has come.
@@ -213,12 +214,12 @@ class Job:
         return [checksum(output.read_object(key)) for key in keys] == list(sums)
 
     def close(self) -> None:
-        """Lets go of the job; one that is complete, or in which nothing was done, leaves nothing behind."""
+        """Lets go of the job; one that is complete, or of which nothing is of use, leaves nothing behind."""
         self.lock.drop()
         if any(name.startswith(_LOCK) for name in self.records.names()):
             return
         is_over = len(self.progress.complete) == len(self.manifest.entries)
-        if is_over or not self.records.names("journal-"):
+        if is_over or self._is_spoilt or not self.records.names("journal-"):
             self.records.clear()
             for folder in self._made[1:]:
                 if folder.is_dir() and not any(folder.iterdir()):
@@ -355,7 +356,7 @@ class Job:
         said = self.records.read(note)
         if said is None or said != _inode(target):
             ZarrOutput.open(root).finish()
-            check_output(root, after, made.before, name=target)
+            self._check(root, after, made)
             if not is_url(root):
                 make_folder(target.parent)
                 self.records.write(note, _inode(root) or b"")
@@ -363,6 +364,12 @@ class Job:
         if not is_url(root):
             shutil.rmtree(root.parent, ignore_errors=True)
         return check_output(target, after, made.before)
+
+    def _check(self, root: Path, after: ImageSpec, made: Plan) -> None:
+        """Looks at a complete output before it takes its place; a lone one that came out wrong is thrown away."""
+        self._is_spoilt = len(self.plans) == 1
+        check_output(root, after, made.before, name=made.job.target)
+        self._is_spoilt = False
 
 
 def _inode(path: Path) -> bytes | None:
