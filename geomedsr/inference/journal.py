@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ import numpy as np
 from geomedsr.errors import JobError
 from geomedsr.grid import Factor, Shape
 from geomedsr.inference.tasks import Blocks
-from geomedsr.io._records import Records
+from geomedsr.io._records import Records, flush_all
 
 __all__ = [
     "Bits",
@@ -232,16 +233,22 @@ def _lines(records: Records, name: str) -> Iterator[dict[str, Any]]:
 
 
 class Journal:
-    """One writer's journal. `patience` is how many seconds lines may wait to be written together."""
+    """One writer's journal.
+
+    Lines wait a moment for each other (the records' `patience`): the objects that they tell of are brought to the
+    disk together, and then the lines.
+    """
 
     def __init__(self, records: Records, writer: str) -> None:
         self._records, self._name = records, f"{JOURNAL}{writer}"
         self._waiting: list[bytes] = []
+        self._files: list[Path] = []
         self._last = time.monotonic()
         records.mend(self._name)
 
-    def done(self, task: int, sums: Sequence[str | None]) -> None:
-        """A task is done, its objects (None: there is none, all of it is fill) are on the disk."""
+    def done(self, task: int, sums: Sequence[str | None], files: Sequence[Path] = ()) -> None:
+        """A task is done; its objects (None: there is none, all of it is fill) lie in these files, or in a store."""
+        self._files += files
         self._add({"done": task, "sums": list(sums)})
 
     def aside(self, task: int, why: str) -> None:
@@ -254,10 +261,11 @@ class Journal:
         self.flush()
 
     def flush(self) -> None:
-        """All lines are on the disk."""
+        """All that was said is on the disk."""
         if self._waiting:
+            flush_all(self._files)
             self._records.append(self._name, b"".join(self._waiting))
-            self._waiting.clear()
+            self._waiting, self._files = [], []
         self._last = time.monotonic()
 
     def _add(self, line: Mapping[str, Any]) -> None:

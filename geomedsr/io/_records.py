@@ -10,14 +10,15 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
 from geomedsr.io._staging import write_errors
 
-__all__ = ["FolderRecords", "Records", "flush"]
+__all__ = ["FolderRecords", "Records", "flush", "flush_all"]
 
 _GUARD = ".guard"
 
@@ -71,7 +72,7 @@ class Records(Protocol):
 class FolderRecords:
     """Records in a folder of a file system, which machines may share."""
 
-    patience = 0.0
+    patience = 0.5
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -190,3 +191,16 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def flush_all(paths: Iterable[Path]) -> None:
+    """Brings files and their names to the disk, those that exist; many at once, as each waits for the device."""
+    files = set(paths)
+    with ThreadPoolExecutor(8) as pool:
+        for part in (files, {path.parent for path in files}):
+            list(pool.map(_flush_if_there, part))
+
+
+def _flush_if_there(path: Path) -> None:
+    with suppress(FileNotFoundError):
+        flush(path)

@@ -92,7 +92,6 @@ def manifest_of(plans: Sequence[Plan], settings: Settings) -> Manifest:
     """
     choices: dict[str, Any] = {
         "model": settings.model,
-        "the weights": sorted({fingerprint(made.model) for made in plans}),
         "--scale": settings.scale,
         "--bands": settings.bands,
         "--axes": settings.axes,
@@ -102,6 +101,7 @@ def manifest_of(plans: Sequence[Plan], settings: Settings) -> Manifest:
         "--dtype": settings.dtype,
         "--format": settings.form,
         "--co": dict(sorted(settings.options.items())),
+        "the weights": sorted({fingerprint(made.model) for made in plans}),
     }
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in choices.items()}
     return Manifest(__version__, plain, tuple(_entry(made, settings) for made in plans))

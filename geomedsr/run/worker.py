@@ -23,7 +23,7 @@ from geomedsr.grid import Box
 from geomedsr.image import ImageSpec, Voxels
 from geomedsr.inference.journal import Entry, Journal, checksum
 from geomedsr.inference.lock import Lock
-from geomedsr.io._records import Records, flush
+from geomedsr.io._records import Records
 from geomedsr.io._zarr_output import ZarrOutput
 from geomedsr.io._zarr_place import is_url
 from geomedsr.run.library import Silent
@@ -275,16 +275,7 @@ class _TaskSink:
                 self._output.delete_object(key)
         self._output.write(box, voxels)
         sums = [checksum(self._output.read_object(key)) for key in keys]
-        if self._is_local:
-            self._flush(keys)
-        self.journal.done(task, sums)
+        files = [Path(self.assignment.root, key) for key in keys] if self._is_local else []
+        self.journal.done(task, sums, files)
         self._expected.popleft()
         self.hear(Result(task, box.size))
-
-    def _flush(self, keys: Sequence[str]) -> None:
-        """The objects, and their names in their folders, are on the disk before the journal says so."""
-        root = self.assignment.root
-        paths = [Path(root, key) for key in keys]
-        for path in (*paths, *{path.parent for path in paths}):
-            with suppress(FileNotFoundError):
-                flush(path)

@@ -1,0 +1,153 @@
+"""Jobs for tests: a small archive, its output's bytes, and children that die by SIGKILL where they are told to."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geomedsr.image import Image
+from geomedsr.io import format_of
+from geomedsr.io._zarr_output import ZarrOutput
+
+LINEAR = ["-m", "linear", "--scale", "2", "--tile", "40", "-q"]
+STORED = ["--co", "chunks=16", "--co", "shards=32"]
+
+
+def archive(path: Path, shape: tuple[int, ...] = (2, 120, 130), dtype: str = "uint16") -> Path:
+    """A zarr of noise on waves, which has a block of zeros: an output's block that is all fill."""
+    rng = np.random.default_rng(0)
+    places = np.indices(shape[1:]).sum(axis=0)
+    voxels = 1500 + 900 * np.sin(places / 7) + rng.normal(0, 30, shape)
+    voxels[(slice(None), *(slice(0, 60),) * (len(shape) - 1))] = 0
+    image = Image.of(voxels.astype(np.float32))
+    sink = format_of(path).create_sink(path, image.spec.__class__(**{**vars(image.spec), "dtype": np.dtype(dtype)}))
+    from geomedsr.grid import Box
+
+    sink.write(Box.whole(shape[1:]), image.voxels)
+    sink.commit()
+    return path
+
+
+def content(folder: Path) -> dict[str, str]:
+    """The checksum of every file below a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def job_folder(out: Path) -> Path:
+    """Where the job of an output lies."""
+    return out.with_name(f".geomedsr-job-{out.name}")
+
+
+def run_and_die(arguments: list[str], where: str, count: int) -> int | None:
+    """Runs a command in a child that kills itself at the `count`-th time it comes to a place; the child's exit code."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["geomedsr.run.archive", "geomedsr.inference.upscaler", "geomedsr.networks.interpolate"]
+    )
+    child = context.Process(target=_dying, args=(arguments, where, count, os.getcwd()))
+    child.start()
+    child.join(120)
+    return child.exitcode
+
+
+def _dying(arguments: list[str], where: str, count: int, folder: str) -> None:
+    from geomedsr.cli import run_command
+    from geomedsr.io._records import FolderRecords
+
+    os.chdir(folder)
+    FolderRecords.patience = 0.0  # each block is journaled at once, so that what is done can be counted
+    PLACES[where](_after(count))
+    os._exit(run_command(arguments))
+
+
+def _after(count: int) -> Callable[[], bool]:
+    calls = iter(range(1, 1 << 30))
+    return lambda: next(calls) == count
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _before_write(is_time: Callable[[], bool]) -> None:
+    write = ZarrOutput.write
+
+    def dying(self: ZarrOutput, *arguments: Any) -> None:
+        if is_time():
+            _die()
+        write(self, *arguments)
+
+    ZarrOutput.write = dying  # type: ignore[method-assign]
+
+
+def _in_object(is_time: Callable[[], bool]) -> None:
+    """Dies with half an object in place, as a store does that writes no object whole."""
+    write = ZarrOutput.write
+
+    def dying(self: ZarrOutput, box: Any, voxels: Any) -> None:
+        write(self, box, voxels)
+        if is_time():
+            for key in self.object_keys(box):
+                path = self.path / key
+                if path.exists():
+                    os.truncate(path, path.stat().st_size // 2)
+            _die()
+
+    ZarrOutput.write = dying  # type: ignore[method-assign]
+
+
+def _in_line(is_time: Callable[[], bool]) -> None:
+    """Dies with half a line in the journal."""
+    from geomedsr.io._records import FolderRecords
+
+    append = FolderRecords.append
+
+    def dying(self: FolderRecords, name: str, data: bytes) -> None:
+        if is_time():
+            append(self, name, data[: len(data) // 2])
+            _die()
+        append(self, name, data)
+
+    FolderRecords.append = dying  # type: ignore[method-assign]
+
+
+def _before_finish(is_time: Callable[[], bool]) -> None:
+    finish = ZarrOutput.finish
+
+    def dying(self: ZarrOutput) -> None:
+        if is_time():
+            _die()
+        finish(self)
+
+    ZarrOutput.finish = dying  # type: ignore[method-assign]
+
+
+def _after_place(is_time: Callable[[], bool]) -> None:
+    """Dies when the output is in its place and nobody has written that down."""
+    from geomedsr.run import job
+
+    take_place = job.take_place
+
+    def dying(*arguments: Any) -> None:
+        take_place(*arguments)
+        if is_time():
+            _die()
+
+    job.take_place = dying
+
+
+PLACES = {
+    "before a write": _before_write,
+    "in an object": _in_object,
+    "in a line": _in_line,
+    "before the finish": _before_finish,
+    "after the placing": _after_place,
+}
