@@ -6,15 +6,23 @@ import hashlib
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable
+from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+from geomedsr.grid import Box
 from geomedsr.image import Image
+from geomedsr.inference.cluster import Greeting
 from geomedsr.io import format_of
 from geomedsr.io._zarr_output import ZarrOutput
+from geomedsr.io.zarr_archive import ZarrSource
+from geomedsr.run import distributed
 
 LINEAR = ["-m", "linear", "--scale", "2", "--tile", "40", "-q"]
 STORED = ["--co", "chunks=16", "--co", "shards=32"]
@@ -27,9 +35,7 @@ def archive(path: Path, shape: tuple[int, ...] = (2, 120, 130), dtype: str = "ui
     voxels = 1500 + 900 * np.sin(places / 7) + rng.normal(0, 30, shape)
     voxels[(slice(None), *(slice(0, 60),) * (len(shape) - 1))] = 0
     image = Image.of(voxels.astype(np.float32))
-    sink = format_of(path).create_sink(path, image.spec.__class__(**{**vars(image.spec), "dtype": np.dtype(dtype)}))
-    from geomedsr.grid import Box
-
+    sink = format_of(path).create_sink(path, replace(image.spec, dtype=np.dtype(dtype)))
     sink.write(Box.whole(shape[1:]), image.voxels)
     sink.commit()
     return path
@@ -48,23 +54,29 @@ def job_folder(out: Path) -> Path:
 
 def run_and_die(arguments: list[str], where: str, count: int) -> int | None:
     """Runs a command in a child that kills itself at the `count`-th time it comes to a place; the child's exit code."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["geomedsr.run.archive", "geomedsr.inference.upscaler", "geomedsr.networks.interpolate"]
-    )
-    child = context.Process(target=_dying, args=(arguments, where, count, os.getcwd()))
-    child.start()
+    child = beside(arguments, where, count)
     child.join(120)
     return child.exitcode
 
 
-def _dying(arguments: list[str], where: str, count: int, folder: str) -> None:
+def beside(arguments: list[str], where: str | None = None, count: int = 0) -> BaseProcess:
+    """A command in a process of its own."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["geomedsr.run.archive", "geomedsr.inference.upscaler", "geomedsr.model"])
+    child = context.Process(target=_dying, args=(arguments, where, count, os.getcwd()))
+    child.start()
+    return child
+
+
+def _dying(arguments: list[str], where: str | None, count: int, folder: str) -> None:
     from geomedsr.cli import run_command
     from geomedsr.io._records import FolderRecords
 
     os.chdir(folder)
     FolderRecords.patience = 0.0  # each block is journaled at once, so that what is done can be counted
-    PLACES[where](_after(count))
+    os.fsync = lambda _: None
+    if where is not None:
+        PLACES[where](_after(count))
     os._exit(run_command(arguments))
 
 
@@ -151,3 +163,28 @@ PLACES = {
     "before the finish": _before_finish,
     "after the placing": _after_place,
 }
+
+
+def poisonous(batch: distributed.Batch) -> distributed.Work:
+    """A worker's work, which one block of the archive kills."""
+    read = ZarrSource.read
+
+    def deadly(self: ZarrSource, box: Box) -> Any:
+        if box.start == (63, 0):
+            _die()
+        return read(self, box)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ZarrSource, "read", deadly)
+        return distributed.work_on(batch)
+
+
+def strange() -> Greeting:
+    """What a worker with another version says."""
+    return Greeting("0.0.9", "cpu")
+
+
+def slow(batch: distributed.Batch) -> distributed.Work:
+    """A worker's work at a pace at which it can be caught."""
+    time.sleep(0.3)
+    return distributed.work_on(batch)

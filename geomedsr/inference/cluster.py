@@ -26,6 +26,9 @@ U = TypeVar("U")
 AHEAD = 2
 """Items handed over for each worker: one under way, and one that waits for it."""
 
+TIMEOUT = 15.0
+"""Seconds that are waited for a scheduler's answer."""
+
 PATIENCE = 60.0
 """Seconds that are waited for a scheduler's first worker."""
 
@@ -77,7 +80,7 @@ class Cluster:
         elif "://" not in self._where:
             raise ClusterError(f"--dask is local, local:4 or a scheduler such as tcp://host:8786, not {self._where}.")
         try:
-            self._client = distributed.Client(self._local or self._where, timeout=15, set_as_default=False)
+            self._client = distributed.Client(self._local or self._where, timeout=TIMEOUT, set_as_default=False)
             self._client.wait_for_workers(1, timeout=PATIENCE)
         except (OSError, TimeoutError, ValueError) as error:
             reached = self._client is not None
@@ -89,16 +92,16 @@ class Cluster:
     def _start(self, distributed: Any, workers: int) -> None:  # noqa: ANN401 - the module
         import dask
 
-        # Workers come and go with their item: a second try on another worker is this program's own affair.
-        dask.config.set({"distributed.scheduler.allowed-failures": 0})
         self._threads = max(1, len(os.sched_getaffinity(0)) // workers)
-        self._local = distributed.LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            memory_limit=0,  # a tile is what bounds memory
-            dashboard_address="127.0.0.1:0",
-            silence_logs=logging.CRITICAL,
-        )
+        # Which item killed its worker is found out here, so the first time is told.
+        with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+            self._local = distributed.LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                memory_limit=0,  # a tile is what bounds memory
+                dashboard_address="127.0.0.1:0",
+                silence_logs=logging.CRITICAL,
+            )
 
     def __exit__(self, *_: object) -> None:
         for one in (self._client, self._local):

@@ -111,7 +111,8 @@ class FolderRecords:
     def names(self, prefix: str = "") -> list[str]:
         """The objects and logs whose names begin so, sorted."""
         with suppress(FileNotFoundError):
-            return sorted(name for name in os.listdir(self.folder) if name.startswith(prefix))
+            found = [entry.name for entry in os.scandir(self.folder) if entry.is_file(follow_symlinks=False)]
+            return sorted(name for name in found if name.startswith(prefix))
         return []
 
     def append(self, name: str, data: bytes) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from geomedsr.run.job import Job
     from geomedsr.run.upscaling import Listener, Report
 
-__all__ = ["Batch", "on_cluster"]
+__all__ = ["Batch", "Foreman", "Work", "greet", "on_cluster", "work_on"]
 
 SECONDS = 20.0
 """How long a batch should take."""
@@ -88,7 +88,7 @@ def on_cluster(job: Job, tally: Tally, listener: Listener) -> Iterator[Report]:
         GeomedsrError: the cluster cannot be worked with, or the job cannot go on.
     """
     assert job.ways.dask is not None
-    with Cluster(job.ways.dask) as cluster, _Foreman(job, tally, listener, cluster) as foreman:
+    with Cluster(job.ways.dask) as cluster, Foreman(job, tally, listener, cluster) as foreman:
         cluster.check(greet, __version__)
         listener.note(f"{cluster.size} workers; what they do is shown at {cluster.dashboard}")
         for outcome in cluster.results(work_on, foreman.more):
@@ -97,7 +97,7 @@ def on_cluster(job: Job, tally: Tally, listener: Listener) -> Iterator[Report]:
         yield from foreman.reports(all_of_them=True)
 
 
-class _Foreman:
+class Foreman:
     """Hands out batches, hears of them, and brings images to their ends, in a thread beside."""
 
     def __init__(self, job: Job, tally: Tally, listener: Listener, cluster: Cluster) -> None:

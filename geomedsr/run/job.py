@@ -35,7 +35,8 @@ from geomedsr.inference.tasks import block_step
 from geomedsr.io import suffix_of
 from geomedsr.io._records import FolderRecords, Records
 from geomedsr.io._staging import take_place
-from geomedsr.io._zarr_output import ZarrOutput, stored_spec
+from geomedsr.io._zarr_design import design
+from geomedsr.io._zarr_output import ZarrOutput
 from geomedsr.io._zarr_place import Place, is_url
 from geomedsr.run.check import Checked, check_output
 from geomedsr.run.planning import Plan, Settings, asked, creation_options, promised, selected
@@ -113,7 +114,7 @@ def _entry(made: Plan, settings: Settings) -> Entry:
     whole = Entry(str(job.source), str(job.target), _identity(job.source), after.grid.shape, made.factor)
     if suffix_of(job.target) != ".zarr":
         return whole
-    spec, _ = stored_spec(job.target, after, creation_options(settings))
+    spec = design(job.target, after, creation_options(settings)).spec
     assert spec.chunks is not None, "a zarr output has blocks"
     window, kept = ready_upscaler(made, settings).window_for(selected(made.before, made.fit), spec)
     step = block_step(kept, spec.chunks, spec.grid.shape)
@@ -308,7 +309,8 @@ class Job:
             root.parent.mkdir(parents=True, exist_ok=True)
         elif Place(root).exists() and not self.settings.overwrite:
             raise OutputError(f"{Place(root)} exists already; pass --overwrite to replace it.")
-        ZarrOutput.create(root, asked(made, made.before, self.settings), creation_options(self.settings))
+        after, options = asked(made, made.before, self.settings), creation_options(self.settings)
+        ZarrOutput.create(root, after, options, name=made.job.target)
         self.records.write(name, json.dumps([fitted.offset, fitted.scale]).encode())
         return fitted.offset, fitted.scale
 
@@ -336,15 +338,24 @@ class Job:
 
     def _is_ready(self, image: int) -> bool:
         tasks = self.manifest.tasks(image)
-        aside = [task for task in self.progress.aside if task in tasks]
-        if aside and not self.ways.finish:
-            box = self.manifest.entries[image].blocks[aside[0] - tasks.start]
-            raise SetAsideError(
-                f"{len(aside)} of {len(tasks)} blocks of {self.manifest.entries[image].target} were set aside; the "
-                f"first, {box.start} to {box.stop}, because: {self.progress.aside[aside[0]]} All others are done: the "
-                "same command tries these again, and --finish leaves them invalid."
-            )
+        if aside := [task for task in self.progress.aside if task in tasks]:
+            self._check_holes(image, aside)
         return all(task in self.progress.done or task in self.progress.aside for task in tasks)
+
+    def _check_holes(self, image: int, aside: Sequence[int]) -> None:
+        """Refuses an output with blocks set aside, unless it is asked for and can say that they are invalid."""
+        entry, tasks, made = self.manifest.entries[image], self.manifest.tasks(image), self.plans[image]
+        after = promised(made, made.before, self.settings)
+        can_say = entry.step is not None and (after.nodata is not None or after.dtype.kind == "f")
+        if self.ways.finish and can_say:
+            return
+        box = entry.blocks[aside[0] - tasks.start]
+        how = "--finish leaves them invalid" if can_say else "--finish cannot: it has no value that means invalid"
+        raise SetAsideError(
+            f"{len(aside)} of {len(tasks)} blocks of {entry.target} were set aside; the first, {box.start} to "
+            f"{box.stop}, because: {self.progress.aside[aside[0]]} All others are done: the same command tries these "
+            f"again; {how}."
+        )
 
     def _placed(self, image: int) -> Checked:
         """The output complete, checked, and in its place; also when it was ended just before it could say so."""

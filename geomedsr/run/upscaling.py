@@ -243,7 +243,7 @@ def upscale_found(
     for path, failure in broken.items():
         yield Report(path, out, "failed", settings.model, failure=failure)
     taken = Inputs([job.source for job in jobs])
-    ours = finished_targets(out)
+    ours = frozenset() if ways and ways.restart else finished_targets(out)
     plans: list[Plan] = []
     for job in jobs:
         step = _prepare(job, taken, settings, keep_going, ours)
