@@ -40,9 +40,9 @@ def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
 def scheduler() -> Iterator[Any]:
     """A cluster of two workers, as somebody else has started it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]))
-        with dask.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as local:
-            yield local
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parent)]))
+        with Cluster("local:2") as connected:
+            yield connected._local
 
 
 def command(source: Path, out: Path, *more: str) -> list[str]:
@@ -80,17 +80,12 @@ def test_a_killed_worker_is_survived(
 
 
 def test_a_block_that_kills_its_worker_is_set_aside(
-    source: Path,
-    whole: dict[str, str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    scheduler: Any, source: Path, whole: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out.zarr"
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parent)]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(distributed, "work_on", job_support.poisonous)
-        assert run_command(command(source, out, "--dask", "local:2")) == 4
+        assert run_command(command(source, out, "--dask", scheduler.scheduler_address)) == 4
     message = capsys.readouterr().err
     assert "1 of 20 blocks" in message
     assert "its worker was killed 2 times" in message

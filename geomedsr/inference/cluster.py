@@ -7,6 +7,7 @@ hold does not grow with the job. Each worker does one item after the other, with
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import re
 import threading
@@ -31,6 +32,9 @@ TIMEOUT = 15.0
 
 PATIENCE = 60.0
 """Seconds that are waited for a scheduler's first worker."""
+
+_PRELOADED = ["geomedsr.inference.upscaler", "geomedsr.model", "distributed"]
+"""What all workers of this machine need: loaded once, and there at once when a worker is started anew."""
 
 _LOOK = 1.0
 """Seconds after which the workers are counted anew: they come and go."""
@@ -93,8 +97,10 @@ class Cluster:
         import dask
 
         self._threads = max(1, len(os.sched_getaffinity(0)) // workers)
-        # Which item killed its worker is found out here, so the first time is told.
-        with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+        multiprocessing.set_forkserver_preload(_PRELOADED)
+        # Which item killed its worker is found out by the caller, so the first time is told.
+        choices = {"scheduler.allowed-failures": 0, "worker.multiprocessing-method": "forkserver"}
+        with dask.config.set({f"distributed.{key}": value for key, value in choices.items()}):
             self._local = distributed.LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,

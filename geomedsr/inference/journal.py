@@ -13,6 +13,7 @@ import json
 import time
 import zlib
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -190,13 +191,14 @@ class Bits:
 class Progress:
     """How far a job has come: the tasks done, those set aside and why, the images that stand complete at their target.
 
-    `twice` counts the tasks that were done again, though they had been done.
+    `twice` counts the tasks that were done again, though they had been done; `tried` how often a task was begun alone.
     """
 
     done: Bits
     aside: dict[int, str] = field(default_factory=dict)
     complete: set[int] = field(default_factory=set)
     twice: int = 0
+    tried: Counter[int] = field(default_factory=Counter)
 
     def take(self, line: Mapping[str, Any]) -> None:
         """Counts what a journal's line says."""
@@ -208,6 +210,8 @@ class Progress:
             self.aside[line["aside"]] = str(line["why"])
         elif "complete" in line:
             self.complete.add(line["complete"])
+        elif "trying" in line:
+            self.tried[line["trying"]] += 1
 
 
 IsRight = Callable[[int, Sequence[str | None]], bool]
@@ -254,6 +258,11 @@ class Journal:
     def aside(self, task: int, why: str) -> None:
         """A task has failed too often."""
         self._add({"aside": task, "why": why})
+
+    def trying(self, task: int) -> None:
+        """A task is begun that may take the process down with it."""
+        self._add({"trying": task})
+        self.flush()
 
     def complete(self, image: int) -> None:
         """An image stands at its target."""

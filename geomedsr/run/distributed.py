@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Self
 from geomedsr import __version__
 from geomedsr.errors import ClusterError, GeomedsrError
 from geomedsr.inference.cluster import Cluster, Greeting, Outcome
-from geomedsr.inference.journal import read_progress
+from geomedsr.inference.journal import Journal, read_progress
 from geomedsr.run.tally import SPARED, Tally, done, failed
 from geomedsr.run.worker import Assignment, Result, work
 
@@ -45,10 +45,11 @@ _KILLS = 2
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Consecutive tasks of an image."""
+    """Consecutive tasks of an image. A suspect is one that may have killed a worker: it is journaled when it begins."""
 
     assignment: Assignment
     tasks: tuple[int, ...]
+    is_suspect: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,8 @@ def work_on(batch: Batch) -> Work:
     began = time.perf_counter()
     results: list[Result] = []
     writer = f"{socket.gethostname()}-{os.getpid()}-{assignment.lock.owner.token}"
+    if batch.is_suspect:
+        Journal(assignment.records, writer).trying(batch.tasks[0])
     work(replace(assignment, writer=writer), batch.tasks, results.append)
     return Work(tuple(results), time.perf_counter() - began)
 
@@ -103,7 +106,6 @@ class Foreman:
     def __init__(self, job: Job, tally: Tally, listener: Listener, cluster: Cluster) -> None:
         self._job, self._tally, self._listener, self._cluster = job, tally, listener, cluster
         self._again: deque[Batch] = deque()
-        self._kills: Counter[int] = Counter()
         self._left: dict[int, int] = {}
         self._began: dict[int, float] = {}
         self._each = 0.0
@@ -173,20 +175,20 @@ class Foreman:
             self._end(image)
 
     def _lost(self, batch: Batch) -> None:
-        """A batch whose worker was killed: what it journaled is done; of the others, those next in turn go alone."""
+        """A batch whose worker was killed: what it journaled is done; of the others, those next in turn go alone.
+
+        A batch that only waited for its worker is lost, too, so a task is judged by how often it was begun alone.
+        """
         image = batch.assignment.image
         assignment = replace(batch.assignment, is_fresh=False)
-        done = read_progress(self._job.records, self._job.manifest.count).done
+        progress = read_progress(self._job.records, self._job.manifest.count)
         for task in batch.tasks:
-            if task in done:
+            if task in progress.done:
                 self._hear(image, Result(task, self._voxels(image, task)))
-        left = [task for task in batch.tasks if task not in done]
-        if len(batch.tasks) == 1 and left:
-            self._kills[left[0]] += 1
-            if self._kills[left[0]] >= _KILLS:
-                self._set_aside(image, left[0])
-                return
-        self._again.extend(Batch(assignment, (task,)) for task in left[:_SUSPECTS])
+            elif progress.tried[task] >= _KILLS:
+                self._set_aside(image, task)
+        left = [task for task in batch.tasks if task not in progress.done and progress.tried[task] < _KILLS]
+        self._again.extend(Batch(assignment, (task,), is_suspect=True) for task in left[:_SUSPECTS])
         if left[_SUSPECTS:]:
             self._again.append(Batch(assignment, tuple(left[_SUSPECTS:])))
 
