@@ -212,7 +212,10 @@ def _mebibytes(count: int) -> str:
 
 
 class Session:
-    """One image's way through the stages. `written` counts hr voxels, `waited` seconds."""
+    """One image's way through the stages.
+
+    `written` counts hr voxels, `waited` the seconds that the network stood still, `computed` those that it ran.
+    """
 
     def __init__(
         self,
@@ -227,7 +230,7 @@ class Session:
     ) -> None:
         self.backend, self.window = backend, window
         self.tiles = self.written = 0
-        self.waited = 0.0
+        self.waited = self.computed = 0.0
         self._source, self._sink, self._layout, self._work = source, sink, layout, work
         self._intensity, self._progress = intensity, progress
         self._total = math.prod(sink.spec.grid.shape)
@@ -252,7 +255,7 @@ class Session:
         with Ahead(self._read, rest) as ahead:
             try:
                 for loaded in ahead:
-                    result = None if loaded.batch is None else self.backend.run(loaded.batch)
+                    result = None if loaded.batch is None else self._forward(loaded.batch)
                     rest.done()
                     behind.put((loaded, result))
                     del loaded, result  # not to live on beside the next ones
@@ -266,6 +269,13 @@ class Session:
                 self.waited += ahead.waited
         release(self.backend.device)
         return self._smaller(rest.left(), reason)
+
+    def _forward(self, batch: Voxels) -> Voxels:
+        began = time.perf_counter()
+        try:
+            return self.backend.run(batch)
+        finally:
+            self.computed += time.perf_counter() - began
 
     def _smaller(self, left: Iterator[Tile], reason: str) -> Iterator[Tile]:
         window = halve(self._work, self.window)

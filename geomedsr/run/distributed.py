@@ -54,10 +54,11 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What became of a batch's tasks, and how long they took."""
+    """What became of a batch's tasks, how long they took, and how much of that the network ran."""
 
     results: tuple[Result, ...]
     seconds: float
+    computed: float = 0.0
 
 
 def greet() -> Greeting:
@@ -80,8 +81,8 @@ def work_on(batch: Batch) -> Work:
     writer = f"{socket.gethostname()}-{os.getpid()}-{assignment.lock.owner.token}"
     if batch.is_suspect:
         Journal(assignment.records, writer).trying(batch.tasks[0])
-    work(replace(assignment, writer=writer), batch.tasks, results.append)
-    return Work(tuple(results), time.perf_counter() - began)
+    computed = work(replace(assignment, writer=writer), batch.tasks, results.append)
+    return Work(tuple(results), time.perf_counter() - began, computed)
 
 
 def on_cluster(job: Job, tally: Tally, listener: Listener) -> Iterator[Report]:

@@ -88,8 +88,10 @@ def fingerprint(model: Model) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def work(assignment: Assignment, tasks: Iterable[int], hear: Hear, made: Plan | None = None) -> None:
-    """Does an image's tasks, and tells what became of each; `made` is the image's plan where it is at hand.
+def work(assignment: Assignment, tasks: Iterable[int], hear: Hear, made: Plan | None = None) -> float:
+    """Does an image's tasks, and tells what became of each; gives the seconds that the network ran (0: not known).
+
+    `made` is the image's plan where it is at hand.
 
     Raises:
         GeomedsrError: no task could be done as things are: no space, a lock that was lost, a model that does not fit.
@@ -102,8 +104,8 @@ def work(assignment: Assignment, tasks: Iterable[int], hear: Hear, made: Plan | 
     try:
         if entry.step is None:
             _whole(assignment, made, journal, tasks, hear)
-        else:
-            _Bench(assignment, made, journal, hear).work(tasks)
+            return 0.0
+        return _Bench(assignment, made, journal, hear).work(tasks)
     finally:
         with suppress(WriteFailedError):  # the disk is full: what is not journaled is done again
             journal.flush()
@@ -154,17 +156,19 @@ class _Bench:
         self._blocks = assignment.entry.blocks
         self._in_a_row = 0
 
-    def work(self, tasks: Iterable[int]) -> None:
+    def work(self, tasks: Iterable[int]) -> float:
         """Streams through the tasks; those under way when one fails are then done one by one."""
-        left = iter(tasks)
+        left, computed = iter(tasks), 0.0
         try:
             while True:
+                session = self._session()
                 try:
-                    self._session().run(self._boxes(left))
-                    return
+                    session.run(self._boxes(left))
+                    return computed + session.computed
                 except _FATAL:
                     raise
                 except Exception:  # noqa: BLE001  (one of those under way: found out below)
+                    computed += session.computed
                     self._one_by_one()
         finally:
             self._source.close()
