@@ -20,6 +20,7 @@ from geomedsr.errors import WriteFailedError
 from geomedsr.grid import Box
 from geomedsr.inference.lock import Owner
 from geomedsr.io import format_of
+from geomedsr.io._records import FolderRecords
 from geomedsr.io._zarr_output import ZarrOutput
 from geomedsr.io.zarr_archive import ZarrSource
 
@@ -294,6 +295,7 @@ def test_a_run_whose_lock_was_taken_stops(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, written = tmp_path / "out.zarr", counted(monkeypatch)
+    monkeypatch.setattr(FolderRecords, "patience", 0.0)
     read = ZarrSource.read
 
     def robbed(self: ZarrSource, box: Box) -> Any:

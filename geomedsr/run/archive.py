@@ -10,6 +10,7 @@ from typing import Any
 
 from geomedsr.errors import JobError, WriteFailedError
 from geomedsr.inference.journal import read_manifest, read_progress
+from geomedsr.io import exists_at, is_url
 from geomedsr.run.job import Job, Ways, holders, records_beside
 from geomedsr.run.planning import Plan, Settings
 from geomedsr.run.tally import SPARED, Tally, done, failed
@@ -17,7 +18,7 @@ from geomedsr.run.targets import Job as Errand
 from geomedsr.run.upscaling import Listener, Report
 from geomedsr.run.worker import work
 
-__all__ = ["Status", "finished_targets", "run_job", "status_of", "under_way"]
+__all__ = ["Status", "own_targets", "run_job", "status_of", "under_way"]
 
 
 def run_job(
@@ -105,7 +106,7 @@ def status_of(out: Path) -> Status:
     records = records_beside(out)
     manifest = read_manifest(records)
     if manifest is None:
-        there = f"{out} is there and complete" if out.exists() else f"there is no {out} either"
+        there = f"{out} is there and complete" if exists_at(out) else f"there is no {out} either"
         raise JobError(f"No job is under way at {out}; {there}.")
     progress = read_progress(records, manifest.count)
     left = manifest.count - progress.done.count - len(progress.aside)
@@ -123,11 +124,20 @@ def under_way(out: Path) -> str | None:
     return f"{status.done} of {status.done + status.left + len(status.aside)} blocks"
 
 
-def finished_targets(out: Path) -> frozenset[Path]:
-    """The outputs that a job under way has already brought to their places."""
+def own_targets(out: Path, *, restart: bool = False) -> frozenset[Path]:
+    """The outputs of a job under way that lie in their places: those complete, and all in an object store.
+
+    With `restart` it is those that give way to new ones: the unfinished.
+    """
     records = records_beside(out)
-    manifest = read_manifest(records)
+    try:
+        manifest = read_manifest(records)
+    except JobError:
+        if restart:
+            return frozenset()
+        raise
     if manifest is None:
         return frozenset()
     complete = read_progress(records, manifest.count).complete
-    return frozenset(Path(manifest.entries[image].target) for image in complete)
+    growing = set(range(len(manifest.entries))) - complete if is_url(out) else set()
+    return frozenset(Path(manifest.entries[image].target) for image in growing | (set() if restart else complete))

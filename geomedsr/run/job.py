@@ -33,10 +33,10 @@ from geomedsr.inference.journal import (
 from geomedsr.inference.lock import Lock, Owner
 from geomedsr.inference.tasks import block_step
 from geomedsr.io import suffix_of
-from geomedsr.io._records import FolderRecords, Records
+from geomedsr.io._records import FolderRecords, Records, RemoteRecords
 from geomedsr.io._staging import take_place
 from geomedsr.io._zarr_design import design
-from geomedsr.io._zarr_output import ZarrOutput
+from geomedsr.io._zarr_output import ZarrOutput, is_complete
 from geomedsr.io._zarr_place import Place, is_url
 from geomedsr.run.check import Checked, check_output
 from geomedsr.run.planning import Plan, Settings, asked, creation_options, promised, selected
@@ -46,7 +46,7 @@ from geomedsr.run.worker import Assignment, Result, fingerprint, ready_upscaler
 
 __all__ = ["Job", "Ways", "holders", "manifest_of", "records_beside"]
 
-_LOCK, _BEGIN, _FINISH = "lock-", "begin", "finish"
+_LOCK, _BEGIN, _FINISH, _CLAIMED = "lock-", "begin", "finish", "claimed-"
 _FOLDER = ".geomedsr-job"
 
 
@@ -72,9 +72,8 @@ class Ways:
 
 def records_beside(out: Path) -> Records:
     """Where the job that makes an output keeps its records: inside a folder of outputs, beside a lone one."""
-    if suffix_of(out) is None:
-        return FolderRecords(out / _FOLDER)
-    return FolderRecords(out.with_name(f"{_FOLDER}-{out.name}"))
+    folder = out / _FOLDER if suffix_of(out) is None else out.with_name(f"{_FOLDER}-{out.name}")
+    return RemoteRecords(folder) if is_url(out) else FolderRecords(folder)
 
 
 def holders(records: Records) -> Iterator[Owner]:
@@ -196,6 +195,8 @@ class Job:
                 )
 
     def _forget(self) -> None:
+        """Removes what an unfinished job has done."""
+        self._remove_claimed()
         for name in self.records.names():
             if not name.startswith((_LOCK, ".")):
                 self.records.remove(name)
@@ -203,6 +204,13 @@ class Job:
             for entry in self.records.folder.iterdir():
                 if entry.is_dir():
                     shutil.rmtree(entry)
+
+    def _remove_claimed(self) -> None:
+        """Removes unfinished outputs that grew in their places, in an object store."""
+        for name in self.records.names(_CLAIMED):
+            root = Path((self.records.read(name) or b"").decode())
+            if is_url(root) and not is_complete(root):
+                Place(root).remove_all()
 
     def _is_right(self, task: int, sums: Sequence[str | None]) -> bool:
         """Whether a task's objects are as they were when they were journaled."""
@@ -221,6 +229,7 @@ class Job:
             return
         is_over = len(self.progress.complete) == len(self.manifest.entries)
         if is_over or self._is_spoilt or not self.records.names("journal-"):
+            self._remove_claimed()
             self.records.clear()
             for folder in self._made[1:]:
                 if folder.is_dir() and not any(folder.iterdir()):
@@ -304,15 +313,23 @@ class Job:
     def _described(self, image: int, made: Plan, source: Source, name: str) -> tuple[float, float]:
         fitted = made.model.intensity.fit(source)
         root = Path(self.root(image))
-        if not is_url(root):
-            shutil.rmtree(root, ignore_errors=True)  # begun, and ended before it was said
-            root.parent.mkdir(parents=True, exist_ok=True)
-        elif Place(root).exists() and not self.settings.overwrite:
-            raise OutputError(f"{Place(root)} exists already; pass --overwrite to replace it.")
+        self._clear(root, f"{_CLAIMED}{image}")
         after, options = asked(made, made.before, self.settings), creation_options(self.settings)
         ZarrOutput.create(root, after, options, name=made.job.target)
         self.records.write(name, json.dumps([fitted.offset, fitted.scale]).encode())
         return fitted.offset, fitted.scale
+
+    def _clear(self, root: Path, claim: str) -> None:
+        """Makes room for an output; what lies in its place in an object store goes only if it may, or is ours."""
+        if not is_url(root):
+            shutil.rmtree(root, ignore_errors=True)  # begun, and ended before it was said
+            root.parent.mkdir(parents=True, exist_ok=True)
+            return
+        if Place(root).exists():
+            if self.records.read(claim) is None and not self.settings.overwrite:
+                raise OutputError(f"{Place(root)} exists already; pass --overwrite to replace it.")
+            Place(root).remove_all()
+        self.records.write(claim, os.fspath(root).encode())
 
     def finish(self, image: int) -> Checked | None:
         """Lets a complete image take its place; None while somebody else still has tasks of it to do.
