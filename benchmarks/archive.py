@@ -277,21 +277,18 @@ def nothing(batch: distributed.Batch) -> distributed.Work:
 def coordinator(asked: argparse.Namespace, folder: Path) -> None:
     """What a task costs the process that hands them out, apart from any work: time and memory."""
     del asked
-    from geomedsr.io.zarr_archive import create_sink
+    from geomedsr.io._zarr_output import ZarrOutput
     from geomedsr.run.job import Job, Ways
     from geomedsr.run.library import Silent
     from geomedsr.run.planning import Settings, plan
     from geomedsr.run.tally import Tally
     from geomedsr.run.targets import Job as Errand
 
-    source = folder / "in.zarr"
-    sink = create_sink(source, ImageSpec(Grid.plain((64, 64)), ("a",), np.dtype(np.uint8)), {"chunks": "64"})
-    sink.write(Box.whole((64, 64)), np.zeros((1, 64, 64), np.float32))
-    sink.commit()
-    settings = Settings("nearest", scale=(313, 320), options={"chunks": "64"}, tile=(1,))
-    job = Job(
-        [plan(Errand(source, folder / "out.zarr"), settings)], folder / "out.zarr", settings, Ways(dask="local:2")
-    )
+    source, out, length = folder / "in.zarr", folder / "out.zarr", 10_112
+    spec = ImageSpec(Grid.plain((length, length)), ("a",), np.dtype(np.uint8))
+    ZarrOutput.create(source, spec, {"chunks": "1024"}).finish()
+    settings = Settings("nearest", scale=(2,), options={"chunks": "64"}, tile=(32,))
+    job = Job([plan(Errand(source, out), settings)], out, settings, Ways(dask="local:2"))
     job.open()
     with Cluster("local:2") as cluster, distributed.Foreman(job, Tally(job, Silent()), Silent(), cluster) as foreman:
         cluster.check(distributed.greet, geomedsr.__version__)
