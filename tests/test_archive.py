@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import socket
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 import zarr
 from job_support import LINEAR, PLACES, STORED, archive, beside, content, job_folder, run_and_die
 
-from geomedsr.cli import run_command
+from geomedsr.cli import StoppedError, run_command
 from geomedsr.errors import WriteFailedError
 from geomedsr.grid import Box
 from geomedsr.inference.lock import Owner
@@ -165,6 +166,41 @@ def test_a_block_that_rotted_is_found_and_done_again(source: Path, whole: dict[s
     objects[0].write_bytes(objects[0].read_bytes()[:-3] + b"rot")
     assert run_command(command(source, out, "--verify")) == 0
     assert content(out) == whole
+
+
+def test_an_interrupted_run_says_how_to_go_on(
+    source: Path, whole: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.zarr"
+    with pytest.MonkeyPatch.context() as patch:
+        stop(patch, after=4)
+        assert run_command(command(source, out)) == 130
+    assert "interrupted; 4 of 20 blocks are done: the same command goes on" in said(capsys)
+    assert run_command(command(source, out)) == 0
+    assert content(out) == whole
+
+
+def test_a_run_interrupted_before_its_first_block_leaves_nothing(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        stop(patch, after=0)
+        assert run_command(command(source, tmp_path / "out.zarr")) == 130
+    assert "left nothing behind" in said(capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def stop(patch: pytest.MonkeyPatch, after: int) -> None:
+    """SIGINT before the next block is written."""
+    write, written = ZarrOutput.write, []
+
+    def stopping(self: ZarrOutput, box: Box, voxels: Any) -> None:
+        if len(written) == after:
+            raise StoppedError(signal.SIGINT)
+        written.append(box)
+        write(self, box, voxels)
+
+    patch.setattr(ZarrOutput, "write", stopping)
 
 
 # What fails
