@@ -157,12 +157,28 @@ def _after_place(is_time: Callable[[], bool]) -> None:
     job.take_place = dying
 
 
+def _after_file(is_time: Callable[[], bool]) -> None:
+    """Dies when a file has appeared and nobody has written that down."""
+    from geomedsr.run import worker
+
+    upscale = worker.upscale
+
+    def dying(*arguments: Any) -> Any:
+        report = upscale(*arguments)
+        if is_time():
+            _die()
+        return report
+
+    worker.upscale = dying
+
+
 PLACES = {
     "before a write": _before_write,
     "in an object": _in_object,
     "in a line": _in_line,
     "before the finish": _before_finish,
     "after the placing": _after_place,
+    "after a file": _after_file,
 }
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from job_support import run_and_die
 
 from geomedsr.cli import run_command
 from geomedsr.errors import GeomedsrError, InputError, RecipeError
@@ -180,6 +182,17 @@ def test_a_run_goes_on_with_the_images_that_are_left(capsys: pytest.CaptureFixtu
     assert run_command(["run", "p.yaml", "-q"]) == 0
     assert capsys.readouterr().out.split() == ["out/b.zarr"]
     assert sorted(path.name for path in Path("out").iterdir()) == ["a.zarr", "b.zarr", "c.zarr"]
+
+
+def test_a_file_that_appeared_before_it_was_journaled_is_the_jobs(capsys: pytest.CaptureFixture[str]) -> None:
+    image("in/a.tif")
+    Path("p.yaml").write_text(WHOLE.replace("zarr, chunks: 16", "tif"), encoding="utf-8")
+    assert run_and_die(["run", "p.yaml", "-q"], "after a file", 1) == -9
+    assert Path("out/a.tif").exists()
+    assert run_command(["run", "p.yaml", "-q"]) == 0
+    assert capsys.readouterr().out.split() == ["out/a.tif"]
+    assert os.listdir("out") == ["a.tif"]
+    assert run_command(["run", "p.yaml", "-q"]) == 2
 
 
 def beginning_fails_at(number: int) -> Any:

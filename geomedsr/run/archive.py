@@ -11,7 +11,7 @@ from typing import Any
 from geomedsr.errors import JobError, WriteFailedError
 from geomedsr.inference.journal import read_manifest, read_progress
 from geomedsr.io import exists_at, is_url
-from geomedsr.run.job import Job, Ways, holders, records_beside
+from geomedsr.run.job import Job, Ways, holders, placed, records_beside
 from geomedsr.run.planning import Plan, Settings
 from geomedsr.run.tally import SPARED, Tally, done, failed
 from geomedsr.run.targets import Job as Errand
@@ -125,10 +125,7 @@ def under_way(out: Path) -> str | None:
 
 
 def own_targets(out: Path, *, restart: bool = False) -> frozenset[Path]:
-    """The outputs of a job under way that lie in their places: those complete, and all in an object store.
-
-    With `restart` it is those that give way to new ones: the unfinished.
-    """
+    """The outputs of a job under way that may lie in their places; with `restart` those that are not complete."""
     records = records_beside(out)
     try:
         manifest = read_manifest(records)
@@ -138,6 +135,8 @@ def own_targets(out: Path, *, restart: bool = False) -> frozenset[Path]:
         raise
     if manifest is None:
         return frozenset()
-    complete = read_progress(records, manifest.count).complete
-    growing = set(range(len(manifest.entries))) - complete if is_url(out) else set()
-    return frozenset(Path(manifest.entries[image].target) for image in growing | (set() if restart else complete))
+    progress = read_progress(records, manifest.count)
+    begun = progress.claimed | placed(records, manifest)
+    growing = set(range(len(manifest.entries))) if is_url(out) else begun
+    own = growing - progress.complete if restart else growing | progress.complete
+    return frozenset(Path(manifest.entries[image].target) for image in own)

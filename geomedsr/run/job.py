@@ -44,9 +44,9 @@ from geomedsr.run.targets import make_folder
 from geomedsr.run.upscaling import Listener, announce, open_planned
 from geomedsr.run.worker import Assignment, Result, fingerprint, ready_upscaler
 
-__all__ = ["Job", "Ways", "holders", "manifest_of", "records_beside"]
+__all__ = ["Job", "Ways", "holders", "manifest_of", "placed", "records_beside"]
 
-_LOCK, _BEGIN, _FINISH, _CLAIMED = "lock-", "begin", "finish", "claimed-"
+_LOCK, _BEGIN, _FINISH, _CLAIMED, _PLACED = "lock-", "begin", "finish", "claimed-", "placed-"
 _FOLDER = ".geomedsr-job"
 
 
@@ -82,6 +82,13 @@ def holders(records: Records) -> Iterator[Owner]:
         owner = Owner.read(records.read(name) or b"")
         if owner is not None and not owner.is_gone:
             yield owner
+
+
+def placed(records: Records, manifest: Manifest) -> set[int]:
+    """The images that were moved to their places, whether that was journaled or not."""
+    images = [int(name.removeprefix(_PLACED)) for name in records.names(_PLACED)]
+    targets = {image: Path(manifest.entries[image].target) for image in images}
+    return {image for image, target in targets.items() if records.read(f"{_PLACED}{image}") == _inode(target)}
 
 
 def manifest_of(plans: Sequence[Plan], settings: Settings) -> Manifest:
@@ -380,7 +387,7 @@ class Job:
         target, after = Path(entry.target), promised(made, made.before, self.settings)
         if entry.step is None:
             return check_output(target, after, made.before)
-        root, note = Path(self.root(image)), f"placed-{image}"
+        root, note = Path(self.root(image)), f"{_PLACED}{image}"
         said = self.records.read(note)
         if said is None or said != _inode(target):
             ZarrOutput.open(root).finish()

@@ -116,6 +116,7 @@ def _whole(assignment: Assignment, made: Plan, journal: Journal, tasks: Iterable
     """A file that appears complete: one task."""
     for task in tasks:
         why = ""
+        journal.claim(assignment.image)
         for _ in range(TRIES):
             _check_lock(assignment)
             try:
