@@ -89,7 +89,7 @@ def unjournaled(out: Path | str) -> tuple[int, int]:
     """Tasks of a killed job that have objects, or parts of them, but no line in a journal; and the tasks done."""
     from geomedsr.inference.journal import read_manifest, read_progress
     from geomedsr.io._zarr_output import ZarrOutput
-    from geomedsr.run.job import records_beside
+    from geomedsr.run.job_records import records_beside
 
     records = records_beside(Path(out))
     manifest = read_manifest(records)

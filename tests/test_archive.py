@@ -142,7 +142,7 @@ def test_a_changed_model_refuses_to_go_on(
 ) -> None:
     out = tmp_path / "out.zarr"
     run_and_die(command(source, out), "before a write", 3)
-    monkeypatch.setattr("geomedsr.run.job.fingerprint", lambda model: "another")
+    monkeypatch.setattr("geomedsr.run.task_list.fingerprint", lambda model: "another")
     assert run_command(command(source, out)) == 2
     assert "the weights" in said(capsys)
 

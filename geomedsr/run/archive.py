@@ -11,7 +11,8 @@ from typing import Any
 from geomedsr.errors import JobError, WriteFailedError
 from geomedsr.inference.journal import read_manifest, read_progress
 from geomedsr.io import exists_at, is_url
-from geomedsr.run.job import Job, Ways, holders, placed, records_beside
+from geomedsr.run.job import Job, Ways
+from geomedsr.run.job_records import holders, placed, records_beside
 from geomedsr.run.planning import Plan, Settings
 from geomedsr.run.tally import SPARED, Tally, done, failed
 from geomedsr.run.targets import Job as Errand
