@@ -189,7 +189,7 @@ def _in_process(source: Path, out: Path) -> tuple[float, float, float]:
         return computed
 
     with mock.patch.object(archive, "work", timed):
-        upscale(source, out, "s2-rgbn-x2", device="cpu")
+        upscale(source, out, "s2-rgbn-x2", device="cpu", tile=256)
     shutil.rmtree(out)
     ((seconds, computed, assignment),) = heard
     return seconds, computed, _bare(assignment)
@@ -234,10 +234,11 @@ def _on_two_workers(source: Path, out: Path) -> tuple[float, float, int]:
 
     distributed.Foreman.take = hearing  # type: ignore[method-assign]
     try:
-        list(upscale_all([str(source)], out, Settings("s2-rgbn-x2"), Silent(), ways=Ways(dask="local:2")))
+        list(upscale_all([str(source)], out, Settings("s2-rgbn-x2", tile=(256,)), Silent(), ways=Ways(dask="local:2")))
     finally:
         distributed.Foreman.take = take  # type: ignore[method-assign]
     # Each worker's first batch carries the loading of torch and the model; the clock starts when both are through.
+    assert len(heard) > 3, "too few batches to tell: take a larger --size"
     return heard[-1][0] - heard[1][0], sum(computed for _, computed in heard[2:]), len(heard)
 
 
