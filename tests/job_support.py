@@ -63,17 +63,18 @@ def beside(arguments: list[str], where: str | None = None, count: int = 0) -> Ba
     """A command in a process of its own."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["geomedsr.run.archive", "geomedsr.inference.upscaler", "geomedsr.model"])
-    child = context.Process(target=_dying, args=(arguments, where, count, os.getcwd()))
+    child = context.Process(target=_dying, args=(arguments, where, count, os.getcwd(), dict(os.environ)))
     child.start()
     return child
 
 
-def _dying(arguments: list[str], where: str | None, count: int, folder: str) -> None:
+def _dying(arguments: list[str], where: str | None, count: int, folder: str, environment: dict[str, str]) -> None:
     from geomedsr.cli import run_command
-    from geomedsr.io._records import FolderRecords
+    from geomedsr.io._records import FolderRecords, RemoteRecords
 
     os.chdir(folder)
-    FolderRecords.patience = 0.0  # each block is journaled at once, so that what is done can be counted
+    os.environ.update(environment)
+    FolderRecords.patience = RemoteRecords.patience = 0.0  # at once, to be counted
     os.fsync = lambda _: None
     if where is not None:
         PLACES[where](_after(count))
@@ -156,12 +157,28 @@ def _after_place(is_time: Callable[[], bool]) -> None:
     job.take_place = dying
 
 
+def _after_file(is_time: Callable[[], bool]) -> None:
+    """Dies when a file has appeared and nobody has written that down."""
+    from geomedsr.run import worker
+
+    upscale = worker.upscale
+
+    def dying(*arguments: Any) -> Any:
+        report = upscale(*arguments)
+        if is_time():
+            _die()
+        return report
+
+    worker.upscale = dying
+
+
 PLACES = {
     "before a write": _before_write,
     "in an object": _in_object,
     "in a line": _in_line,
     "before the finish": _before_finish,
     "after the placing": _after_place,
+    "after a file": _after_file,
 }
 
 

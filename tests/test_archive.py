@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import socket
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,11 +16,12 @@ import pytest
 import zarr
 from job_support import LINEAR, PLACES, STORED, archive, beside, content, job_folder, run_and_die
 
-from geomedsr.cli import run_command
+from geomedsr.cli import StoppedError, run_command
 from geomedsr.errors import WriteFailedError
 from geomedsr.grid import Box
 from geomedsr.inference.lock import Owner
 from geomedsr.io import format_of
+from geomedsr.io._records import FolderRecords
 from geomedsr.io._zarr_output import ZarrOutput
 from geomedsr.io.zarr_archive import ZarrSource
 
@@ -54,7 +56,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
 # Resume
 
 
-@pytest.mark.parametrize("where", PLACES)
+@pytest.mark.parametrize("where", [place for place in PLACES if place != "after a file"])
 def test_a_killed_run_goes_on_to_the_same_bytes(
     where: str, source: Path, whole: dict[str, str], tmp_path: Path
 ) -> None:
@@ -62,10 +64,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     for count in (3, 2) if where in ("before a write", "in an object", "in a line") else (1,):
         assert run_and_die(command(source, out), where, count) == -9
         assert out.exists() == (where == "after the placing")
-    if where == "after the placing":
-        assert run_command([*command(source, out), "--overwrite"]) == 0
-    else:
-        assert run_command(command(source, out)) == 0
+    assert run_command(command(source, out)) == 0
     assert content(out) == whole
     assert not job_folder(out).exists()
 
@@ -143,7 +142,7 @@ def test_a_changed_model_refuses_to_go_on(
 ) -> None:
     out = tmp_path / "out.zarr"
     run_and_die(command(source, out), "before a write", 3)
-    monkeypatch.setattr("geomedsr.run.job.fingerprint", lambda model: "another")
+    monkeypatch.setattr("geomedsr.run.task_list.fingerprint", lambda model: "another")
     assert run_command(command(source, out)) == 2
     assert "the weights" in said(capsys)
 
@@ -164,6 +163,41 @@ def test_a_block_that_rotted_is_found_and_done_again(source: Path, whole: dict[s
     objects[0].write_bytes(objects[0].read_bytes()[:-3] + b"rot")
     assert run_command(command(source, out, "--verify")) == 0
     assert content(out) == whole
+
+
+def test_an_interrupted_run_says_how_to_go_on(
+    source: Path, whole: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.zarr"
+    with pytest.MonkeyPatch.context() as patch:
+        stop(patch, after=4)
+        assert run_command(command(source, out)) == 130
+    assert "interrupted; 4 of 20 blocks are done: the same command goes on" in said(capsys)
+    assert run_command(command(source, out)) == 0
+    assert content(out) == whole
+
+
+def test_a_run_interrupted_before_its_first_block_leaves_nothing(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        stop(patch, after=0)
+        assert run_command(command(source, tmp_path / "out.zarr")) == 130
+    assert "left nothing behind" in said(capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def stop(patch: pytest.MonkeyPatch, after: int) -> None:
+    """SIGINT before the next block is written."""
+    write, written = ZarrOutput.write, []
+
+    def stopping(self: ZarrOutput, box: Box, voxels: Any) -> None:
+        if len(written) == after:
+            raise StoppedError(signal.SIGINT)
+        written.append(box)
+        write(self, box, voxels)
+
+    patch.setattr(ZarrOutput, "write", stopping)
 
 
 # What fails
@@ -294,6 +328,7 @@ def test_a_run_whose_lock_was_taken_stops(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, written = tmp_path / "out.zarr", counted(monkeypatch)
+    monkeypatch.setattr(FolderRecords, "patience", 0.0)
     read = ZarrSource.read
 
     def robbed(self: ZarrSource, box: Box) -> Any:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import doctest
 import importlib.util
+import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -113,3 +115,48 @@ def test_the_page_on_training_can_be_followed(tmp_path: Path, monkeypatch: pytes
             subjects.train, (32, 32), (2, 2), 0, 0, candidates=sampling.candidates, inside=sampling.inside
         )
         assert patches.draw(np.random.default_rng(0)).inner.shape == (32, 32)
+
+
+def write_archive(folder: Path) -> None:
+    """The scenes, the table and the items that the page on archives names: pieces of the sample scene."""
+    sample = ROOT / "sample_data/scene.tif"
+    source = format_of(sample).open_source(sample)
+    places = {"scenes/a.tif": 0, "scenes/b.tif": 64, "c.tif": 128, "d.tif": 192}
+    for name, start in {**places, "scene.zarr": 32}.items():
+        box, path = Box((start, 0), (start + 48, 64)), folder / name
+        path.parent.mkdir(exist_ok=True)
+        spec = replace(source.spec, grid=source.spec.grid.cropped(box), extra={}, chunks=None)
+        sink = format_of(path).create_sink(path, spec)
+        sink.write(Box.whole(box.shape), source.read(box))
+        sink.commit()
+    (folder / "more.csv").write_text("path,date\nc.tif,2020-01-01\n", encoding="utf-8")
+    item = {"type": "Feature", "id": "d", "assets": {"data": {"href": "./d.tif"}, "thumbnail": {"href": "none.png"}}}
+    (folder / "items.json").write_text(json.dumps(item), encoding="utf-8")
+
+
+def test_the_page_on_archives_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_archive(tmp_path)
+    (pipeline,) = blocks("archives.md", "yaml")
+    (tmp_path / "scenes.yaml").write_text(pipeline, encoding="utf-8")
+    for line in "".join(blocks("archives.md", "sh")).splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "geomedsr"
+        assert run_command([*arguments, "-q"]) == 0, line
+    names = ["a_x2.zarr", "b_x2.zarr", "c_x2.zarr", "d_x2.zarr"]
+    assert sorted(path.name for path in Path("fine").iterdir()) == names
+    assert sorted(path.name for path in Path("shared").iterdir()) == names
+    for name in ("a", "b"):
+        before, after = (format_of(Path(one)) for one in (f"scenes/{name}.tif", f"back/{name}_x2.tif"))
+        was, is_ = before.open_source(Path(f"scenes/{name}.tif")), after.open_source(Path(f"back/{name}_x2.tif"))
+        assert is_.spec.grid == was.spec.grid
+        whole = Box.whole(was.spec.grid.shape)
+        np.testing.assert_array_equal(is_.read(whole), was.read(whole))
+
+
+def test_the_page_on_clusters_names_options_that_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.chdir(tmp_path)
+    write_archive(tmp_path)
+    (line,) = "".join(blocks("cluster.md", "sh")).splitlines()
+    assert run_command([*shlex.split(line)[1:], "--dry-run", "-q"]) == 0

@@ -1,4 +1,6 @@
-"""Every pipeline of the folder: trains a few steps on the sample data, and its model makes a checked file."""
+"""Every pipeline of the folder: trains a few steps on the sample data, and its model makes a checked file; or runs a
+model over a small archive.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from geomedsr.cli import run_command
 from geomedsr.grid import Box, Factor
 from geomedsr.image import Source
-from geomedsr.io import format_of
+from geomedsr.io import format_of, suffix_of
+from geomedsr.pipeline import read_pipeline
 from geomedsr.recipe import Recipe, read_recipe
+from geomedsr.run.catalogue import summary
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = {"mri": "mri_t1.nii.gz", "ct": "mri_t1.nii.gz", "optical": "scene.tif"}
@@ -22,7 +27,11 @@ SAMPLES = {"mri": "mri_t1.nii.gz", "ct": "mri_t1.nii.gz", "optical": "scene.tif"
 
 SMALL = {"width": 8, "blocks": 1, "depth": 1, "growth": 4}
 FEW = {"steps": 1, "warmup": 0, "validate_every": 1}
-PIPELINES = sorted((ROOT / "pipelines").glob("*.yaml"))
+ALL = sorted((ROOT / "pipelines").glob("*.yaml"))
+ARCHIVES = [path for path in ALL if "inputs" in yaml.safe_load(path.read_text(encoding="utf-8"))]
+"""Those that run a model over an archive; the others train one."""
+
+PIPELINES = [path for path in ALL if path not in ARCHIVES]
 
 
 def small(recipe: Recipe, sample: Path) -> dict[str, Any]:
@@ -79,6 +88,33 @@ def check_values(before: Source, after: Source, factor: Factor) -> None:
     valid = np.isfinite(lr) & np.isfinite(averaged)
     assert np.corrcoef(lr[valid], averaged[valid])[0, 1] > 0.95
     assert sr.std() > 0
+
+
+@pytest.mark.parametrize("pipeline", ARCHIVES, ids=lambda path: path.stem)
+def test_a_pipeline_runs_over_an_archive(pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    read = read_pipeline(pipeline)
+    sample = ROOT / "sample_data" / SAMPLES[str(summary(read.model).modality)]
+    folder = tmp_path / read.inputs[0].split("/")[0]  # type: ignore[union-attr]
+    (folder / "deep").mkdir(parents=True)
+    one, other = crop(sample, folder), crop(sample, folder / "deep")
+    assert run_command(["run", str(pipeline), "-q"]) == 0
+    for image in (one, other):
+        suffix = suffix_of(image)
+        name = read.output.name.format(name=str(image.relative_to(folder)).removesuffix(suffix or ""))
+        before = format_of(image).open_source(image)
+        after = format_of(Path(f"fine/{name}.zarr")).open_source(Path(f"fine/{name}.zarr"))
+        assert after.spec.grid.same_place(before.spec.grid)
+        check_values(before, after, after.spec.grid.ratio_to(before.spec.grid))
+    assert not (tmp_path / "fine" / ".geomedsr-job").exists()
+
+
+@pytest.mark.parametrize("pipeline", ARCHIVES, ids=lambda path: path.stem)
+def test_a_pipeline_over_an_archive_reads_aloud(pipeline: Path) -> None:
+    text = pipeline.read_text(encoding="utf-8")
+    assert f"geomedsr run pipelines/{pipeline.name}" in text
+    assert "the same command goes on" in text
+    assert read_pipeline(pipeline).about
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES, ids=lambda path: path.stem)

@@ -191,7 +191,8 @@ class Bits:
 class Progress:
     """How far a job has come: the tasks done, those set aside and why, the images that stand complete at their target.
 
-    `twice` counts the tasks that were done again, though they had been done; `tried` how often a task was begun alone.
+    `twice` counts the tasks that were done again, though they had been done; `tried` how often a task was begun alone;
+    `claimed` are the images whose files were begun: what lies at their targets is the job's.
     """
 
     done: Bits
@@ -199,6 +200,7 @@ class Progress:
     complete: set[int] = field(default_factory=set)
     twice: int = 0
     tried: Counter[int] = field(default_factory=Counter)
+    claimed: set[int] = field(default_factory=set)
 
     def take(self, line: Mapping[str, Any]) -> None:
         """Counts what a journal's line says."""
@@ -212,6 +214,8 @@ class Progress:
             self.complete.add(line["complete"])
         elif "trying" in line:
             self.tried[line["trying"]] += 1
+        elif "claimed" in line:
+            self.claimed.add(line["claimed"])
 
 
 IsRight = Callable[[int, Sequence[str | None]], bool]
@@ -262,6 +266,11 @@ class Journal:
     def trying(self, task: int) -> None:
         """A task is begun that may take the process down with it."""
         self._add({"trying": task})
+        self.flush()
+
+    def claim(self, image: int) -> None:
+        """A file is begun, which appears at its target before that can be journaled."""
+        self._add({"claimed": image})
         self.flush()
 
     def complete(self, image: int) -> None:

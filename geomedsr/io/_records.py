@@ -10,6 +10,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -17,8 +18,9 @@ from pathlib import Path
 from typing import Protocol
 
 from geomedsr.io._staging import write_errors
+from geomedsr.io._zarr_place import Place
 
-__all__ = ["FolderRecords", "Records", "flush", "flush_all"]
+__all__ = ["FolderRecords", "Records", "RemoteRecords", "flush", "flush_all"]
 
 _GUARD = ".guard"
 
@@ -57,7 +59,7 @@ class Records(Protocol):
         ...
 
     def lines(self, name: str) -> Iterator[bytes]:
-        """A log's lines without their ends; the last may be torn."""
+        """The lines, without their ends, of a log that `names` gave; the last may be torn."""
         ...
 
     def mend(self, name: str) -> None:
@@ -183,6 +185,56 @@ class FolderRecords:
             yield
         finally:
             os.close(descriptor)
+
+
+class RemoteRecords:
+    """Records as objects of a store at a URL. Nothing can be appended there: each addition to a log is an object."""
+
+    patience = 5.0
+
+    def __init__(self, folder: Path) -> None:
+        self._place = Place(folder)
+
+    def __str__(self) -> str:
+        return str(self._place)
+
+    def read(self, name: str) -> bytes | None:
+        """An object, or None where there is none."""
+        return (self._place / name).read()
+
+    def write(self, name: str, data: bytes) -> None:
+        """An object, in place of what was there."""
+        with write_errors(self._place.path / name):
+            (self._place / name).write(data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """An object, if there is none of that name yet."""
+        with write_errors(self._place.path / name):
+            return (self._place / name).create(data)
+
+    def remove(self, name: str, data: bytes | None = None) -> None:
+        """No such object any more; with `data` only if it is this one that is there."""
+        if data is None or self.read(name) == data:
+            (self._place / name).delete()
+
+    def names(self, prefix: str = "") -> list[str]:
+        """The objects, and the additions to logs, whose names begin so, sorted."""
+        return [name for name in self._place.names() if name.startswith(prefix)]
+
+    def append(self, name: str, data: bytes) -> None:
+        """One more addition to a log; their names tell their order."""
+        self.write(f"{name}.{time.time_ns():020d}", data)
+
+    def lines(self, name: str) -> Iterator[bytes]:
+        """The lines of one addition to a log."""
+        yield from (self.read(name) or b"").splitlines()
+
+    def mend(self, name: str) -> None:
+        """Nothing to do: an object is whole, or is not there."""
+
+    def clear(self) -> None:
+        """Nothing is left."""
+        self._place.remove_all()
 
 
 def flush(path: Path) -> None:

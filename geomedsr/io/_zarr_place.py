@@ -119,6 +119,30 @@ class Place:
         partial.write_bytes(data)
         os.replace(partial, self.path)
 
+    def create(self, data: bytes) -> bool:
+        """Puts an object at a URL if there is none; of those who try at once one succeeds, where the store can tell."""
+        system, key = self._system()
+        try:
+            with remote_errors():
+                if system.exists(key):
+                    return False
+                system.pipe_file(key, data, mode="create")
+        except OSError as error:
+            if isinstance(error, FileExistsError) or "PreconditionFailed" in f"{error!r} {error.__cause__!r}":
+                return False
+            raise
+        return True
+
+    def names(self) -> list[str]:
+        """The objects right in a folder of a URL, sorted."""
+        system, key = self._system()
+        try:
+            with remote_errors():
+                entries = system.ls(key, detail=True, refresh=True)
+        except FileNotFoundError:
+            return []
+        return sorted(str(entry["name"]).rpartition("/")[2] for entry in entries if entry["type"] == "file")
+
     def delete(self) -> None:
         """Removes the object here; harmless where there is none."""
         if not self.is_remote:

@@ -10,14 +10,16 @@ from typing import Any
 
 from geomedsr.errors import JobError, WriteFailedError
 from geomedsr.inference.journal import read_manifest, read_progress
-from geomedsr.run.job import Job, Ways, holders, records_beside
+from geomedsr.io import exists_at, is_url
+from geomedsr.run.job import Job, Ways
+from geomedsr.run.job_records import holders, placed, records_beside
 from geomedsr.run.planning import Plan, Settings
 from geomedsr.run.tally import SPARED, Tally, done, failed
 from geomedsr.run.targets import Job as Errand
 from geomedsr.run.upscaling import Listener, Report
 from geomedsr.run.worker import work
 
-__all__ = ["Status", "finished_targets", "run_job", "status_of", "under_way"]
+__all__ = ["Status", "own_targets", "run_job", "status_of", "under_way"]
 
 
 def run_job(
@@ -105,7 +107,7 @@ def status_of(out: Path) -> Status:
     records = records_beside(out)
     manifest = read_manifest(records)
     if manifest is None:
-        there = f"{out} is there and complete" if out.exists() else f"there is no {out} either"
+        there = f"{out} is there and complete" if exists_at(out) else f"there is no {out} either"
         raise JobError(f"No job is under way at {out}; {there}.")
     progress = read_progress(records, manifest.count)
     left = manifest.count - progress.done.count - len(progress.aside)
@@ -123,11 +125,19 @@ def under_way(out: Path) -> str | None:
     return f"{status.done} of {status.done + status.left + len(status.aside)} blocks"
 
 
-def finished_targets(out: Path) -> frozenset[Path]:
-    """The outputs that a job under way has already brought to their places."""
+def own_targets(out: Path, *, restart: bool = False) -> frozenset[Path]:
+    """The outputs of a job under way that may lie in their places; with `restart` those that are not complete."""
     records = records_beside(out)
-    manifest = read_manifest(records)
+    try:
+        manifest = read_manifest(records)
+    except JobError:
+        if restart:
+            return frozenset()
+        raise
     if manifest is None:
         return frozenset()
-    complete = read_progress(records, manifest.count).complete
-    return frozenset(Path(manifest.entries[image].target) for image in complete)
+    progress = read_progress(records, manifest.count)
+    begun = progress.claimed | placed(records, manifest)
+    growing = set(range(len(manifest.entries))) if is_url(out) else begun
+    own = growing - progress.complete if restart else growing | progress.complete
+    return frozenset(Path(manifest.entries[image].target) for image in own)

@@ -8,22 +8,18 @@ that it is complete comes last.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from geomedsr import __version__
 from geomedsr.errors import LockedError, OutputError, SetAsideError
 from geomedsr.image import ImageSpec, Source
 from geomedsr.inference.journal import (
-    Entry,
     Journal,
-    Manifest,
     Progress,
     checksum,
     read_manifest,
@@ -31,23 +27,21 @@ from geomedsr.inference.journal import (
     write_manifest,
 )
 from geomedsr.inference.lock import Lock, Owner
-from geomedsr.inference.tasks import block_step
-from geomedsr.io import suffix_of
-from geomedsr.io._records import FolderRecords, Records
+from geomedsr.io._records import FolderRecords
 from geomedsr.io._staging import take_place
-from geomedsr.io._zarr_design import design
-from geomedsr.io._zarr_output import ZarrOutput
+from geomedsr.io._zarr_output import ZarrOutput, is_complete
 from geomedsr.io._zarr_place import Place, is_url
 from geomedsr.run.check import Checked, check_output
-from geomedsr.run.planning import Plan, Settings, asked, creation_options, promised, selected, stamped
+from geomedsr.run.job_records import LOCK, PLACED, inode, records_beside
+from geomedsr.run.planning import Plan, Settings, creation_options, promised, stamped
 from geomedsr.run.targets import make_folder
+from geomedsr.run.task_list import manifest_of
 from geomedsr.run.upscaling import Listener, announce, open_planned
-from geomedsr.run.worker import Assignment, Result, fingerprint, ready_upscaler
+from geomedsr.run.worker import Assignment, Result, fingerprint
 
-__all__ = ["Job", "Ways", "holders", "manifest_of", "records_beside"]
+__all__ = ["Job", "Ways"]
 
-_LOCK, _BEGIN, _FINISH = "lock-", "begin", "finish"
-_FOLDER = ".geomedsr-job"
+_BEGIN, _FINISH, _CLAIMED = "begin", "finish", "claimed-"
 
 
 @dataclass(frozen=True)
@@ -70,68 +64,6 @@ class Ways:
         return self != Ways()
 
 
-def records_beside(out: Path) -> Records:
-    """Where the job that makes an output keeps its records: inside a folder of outputs, beside a lone one."""
-    if suffix_of(out) is None:
-        return FolderRecords(out / _FOLDER)
-    return FolderRecords(out.with_name(f"{_FOLDER}-{out.name}"))
-
-
-def holders(records: Records) -> Iterator[Owner]:
-    """Who holds a lock on a job, as far as is known."""
-    for name in records.names(_LOCK):
-        owner = Owner.read(records.read(name) or b"")
-        if owner is not None and not owner.is_gone:
-            yield owner
-
-
-def manifest_of(plans: Sequence[Plan], settings: Settings) -> Manifest:
-    """The manifest of a job that does what was planned.
-
-    Raises:
-        GeomedsrError: an output cannot be stored as it is asked for, or no tile fits into memory.
-    """
-    choices: dict[str, Any] = {
-        "model": settings.model,
-        "--scale": settings.scale,
-        "--bands": settings.bands,
-        "--axes": settings.axes,
-        "--precision": settings.precision,
-        "--device": settings.device,
-        "--tile": settings.tile,
-        "--dtype": settings.dtype,
-        "--format": settings.form,
-        "--co": dict(sorted(settings.options.items())),
-        "the weights": sorted({fingerprint(made.model) for made in plans}),
-    }
-    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in choices.items()}
-    return Manifest(__version__, plain, tuple(_entry(made, settings) for made in plans))
-
-
-def _entry(made: Plan, settings: Settings) -> Entry:
-    job = made.job
-    after = asked(made, made.before, settings)
-    whole = Entry(str(job.source), str(job.target), _identity(job.source), after.grid.shape, made.factor)
-    if suffix_of(job.target) != ".zarr":
-        return whole
-    spec = design(job.target, after, creation_options(settings)).spec
-    assert spec.chunks is not None, "a zarr output has blocks"
-    window, kept = ready_upscaler(made, settings).window_for(selected(made.before, made.fit), spec)
-    step = block_step(kept, spec.chunks, spec.grid.shape)
-    return Entry(whole.source, whole.target, whole.identity, whole.shape, whole.factor, window, step)
-
-
-def _identity(path: Path) -> str:
-    """What tells an input from another or a changed one, without reading its voxels."""
-    if not is_url(path) and path.is_file():
-        found = path.stat()
-        return f"{found.st_size} bytes of {found.st_mtime_ns}"
-    said = hashlib.sha256()
-    for name in ("zarr.json", ".zarray", ".zgroup", ".zattrs"):
-        said.update((Place(path) / name).read() or b"-")
-    return said.hexdigest()[:16]
-
-
 class Job:
     """One process's hold on a job, from `open` to `close`."""
 
@@ -140,7 +72,7 @@ class Job:
         self.manifest = manifest_of(plans, settings)
         self.records = records_beside(out)
         part, parts = ways.part
-        self.lock = Lock(self.records, f"{_LOCK}{part}-of-{parts}")
+        self.lock = Lock(self.records, f"{LOCK}{part}-of-{parts}")
         self.is_fresh = False
         self.progress: Progress
         self._writer = f"{part}-of-{parts}"
@@ -181,7 +113,7 @@ class Job:
         if self.ways.force_unlock:
             for name in (_BEGIN, _FINISH):
                 self.records.remove(name)
-        for name in self.records.names(_LOCK):
+        for name in self.records.names(LOCK):
             data = None if name == self.lock.name else self.records.read(name)
             holder = Owner.read(data) if data is not None else None
             if holder is None or data is None:
@@ -189,20 +121,29 @@ class Job:
             if holder.is_gone or self.ways.force_unlock:
                 self.records.remove(name, data)
             elif parts == 1 or self.ways.restart or not name.endswith(f"-of-{parts}"):
-                other = name.removeprefix(_LOCK).replace("-of-", "/")
+                other = name.removeprefix(LOCK).replace("-of-", "/")
                 raise LockedError(
                     f"{self.out} is being written as part {other} by {holder}; this run is part {part}/{parts}. Wait "
                     "for it, or end it; if it is gone for good, pass --force-unlock."
                 )
 
     def _forget(self) -> None:
+        """Removes what an unfinished job has done."""
+        self._remove_claimed()
         for name in self.records.names():
-            if not name.startswith((_LOCK, ".")):
+            if not name.startswith((LOCK, ".")):
                 self.records.remove(name)
         if isinstance(self.records, FolderRecords):
             for entry in self.records.folder.iterdir():
                 if entry.is_dir():
                     shutil.rmtree(entry)
+
+    def _remove_claimed(self) -> None:
+        """Removes unfinished outputs that grew in their places, in an object store."""
+        for name in self.records.names(_CLAIMED):
+            root = Path((self.records.read(name) or b"").decode())
+            if is_url(root) and not is_complete(root):
+                Place(root).remove_all()
 
     def _is_right(self, task: int, sums: Sequence[str | None]) -> bool:
         """Whether a task's objects are as they were when they were journaled."""
@@ -217,10 +158,11 @@ class Job:
     def close(self) -> None:
         """Lets go of the job; one that is complete, or of which nothing is of use, leaves nothing behind."""
         self.lock.drop()
-        if any(name.startswith(_LOCK) for name in self.records.names()):
+        if any(name.startswith(LOCK) for name in self.records.names()):
             return
         is_over = len(self.progress.complete) == len(self.manifest.entries)
         if is_over or self._is_spoilt or not self.records.names("journal-"):
+            self._remove_claimed()
             self.records.clear()
             for folder in self._made[1:]:
                 if folder.is_dir() and not any(folder.iterdir()):
@@ -304,15 +246,23 @@ class Job:
     def _described(self, image: int, made: Plan, source: Source, name: str) -> tuple[float, float]:
         fitted = made.model.intensity.fit(source)
         root = Path(self.root(image))
-        if not is_url(root):
-            shutil.rmtree(root, ignore_errors=True)  # begun, and ended before it was said
-            root.parent.mkdir(parents=True, exist_ok=True)
-        elif Place(root).exists() and not self.settings.overwrite:
-            raise OutputError(f"{Place(root)} exists already; pass --overwrite to replace it.")
+        self._clear(root, f"{_CLAIMED}{image}")
         after, options = stamped(made, self.settings), creation_options(self.settings)
         ZarrOutput.create(root, after, options, name=made.job.target)
         self.records.write(name, json.dumps([fitted.offset, fitted.scale]).encode())
         return fitted.offset, fitted.scale
+
+    def _clear(self, root: Path, claim: str) -> None:
+        """Makes room for an output; what lies in its place in an object store goes only if it may, or is ours."""
+        if not is_url(root):
+            shutil.rmtree(root, ignore_errors=True)  # begun, and ended before it was said
+            root.parent.mkdir(parents=True, exist_ok=True)
+            return
+        if Place(root).exists():
+            if self.records.read(claim) is None and not self.settings.overwrite:
+                raise OutputError(f"{Place(root)} exists already; pass --overwrite to replace it.")
+            Place(root).remove_all()
+        self.records.write(claim, os.fspath(root).encode())
 
     def finish(self, image: int) -> Checked | None:
         """Lets a complete image take its place; None while somebody else still has tasks of it to do.
@@ -363,14 +313,14 @@ class Job:
         target, after = Path(entry.target), promised(made, made.before, self.settings)
         if entry.step is None:
             return check_output(target, after, made.before)
-        root, note = Path(self.root(image)), f"placed-{image}"
+        root, note = Path(self.root(image)), f"{PLACED}{image}"
         said = self.records.read(note)
-        if said is None or said != _inode(target):
+        if said is None or said != inode(target):
             ZarrOutput.open(root).finish()
             self._check(root, after, made)
             if not is_url(root):
                 make_folder(target.parent)
-                self.records.write(note, _inode(root) or b"")
+                self.records.write(note, inode(root) or b"")
                 take_place(root, target, root.with_name(".replaced"))
         if not is_url(root):
             shutil.rmtree(root.parent, ignore_errors=True)
@@ -381,12 +331,3 @@ class Job:
         self._is_spoilt = len(self.plans) == 1
         check_output(root, after, made.before, name=made.job.target)
         self._is_spoilt = False
-
-
-def _inode(path: Path) -> bytes | None:
-    """What a folder keeps when it is renamed."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return f"{found.st_dev} {found.st_ino}".encode()

@@ -272,7 +272,7 @@ def upscale_found(
     Raises:
         GeomedsrError: an input or output cannot be; with `keep_going` that is a report, too.
     """
-    from geomedsr.run.archive import finished_targets, run_job
+    from geomedsr.run.archive import own_targets, run_job
 
     broken = {one.path: one.failure for one in found if one.failure is not None}
     named = found if is_file_target(out) else [one for one in found if one.path not in broken]
@@ -283,7 +283,7 @@ def upscale_found(
     for path, failure in broken.items():
         yield Report(path, out, "failed", settings.model, failure=failure)
     taken = Inputs([job.source for job in jobs])
-    ours = frozenset() if ways and ways.restart else finished_targets(out)
+    ours = own_targets(out, restart=ways is not None and ways.restart)
     plans: list[Plan] = []
     for job in jobs:
         step = _prepare(job, taken, settings, keep_going, ours)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -115,6 +116,7 @@ def _whole(assignment: Assignment, made: Plan, journal: Journal, tasks: Iterable
     """A file that appears complete: one task."""
     for task in tasks:
         why = ""
+        journal.claim(assignment.image)
         for _ in range(TRIES):
             _check_lock(assignment)
             try:
@@ -136,11 +138,19 @@ def _file_sum(path: Path) -> str | None:
     return f"{path.stat().st_size}" if path.is_file() else None
 
 
+_asked = ("", 0.0)
+
+
 def _reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
 def _check_lock(assignment: Assignment) -> None:
+    """Asks at most as often as is journaled whether the job is still this run's."""
+    global _asked
+    if time.monotonic() - _asked[1] < assignment.records.patience and _asked[0] == assignment.lock.owner.token:
+        return
+    _asked = (assignment.lock.owner.token, time.monotonic())
     if not assignment.lock.is_held:
         raise LockedError(f"The lock on {assignment.entry.target} was taken away; this run stops here.")
 

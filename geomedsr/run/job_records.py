@@ -1,0 +1,45 @@
+"""Where a job keeps its records, and what they say of who is at it and which outputs lie in their places."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from geomedsr.inference.journal import Manifest
+from geomedsr.inference.lock import Owner
+from geomedsr.io import is_url, suffix_of
+from geomedsr.io._records import FolderRecords, Records, RemoteRecords
+
+__all__ = ["LOCK", "PLACED", "holders", "inode", "placed", "records_beside"]
+
+FOLDER, LOCK, PLACED = ".geomedsr-job", "lock-", "placed-"
+
+
+def records_beside(out: Path) -> Records:
+    """Where the job that makes an output keeps its records: inside a folder of outputs, beside a lone one."""
+    folder = out / FOLDER if suffix_of(out) is None else out.with_name(f"{FOLDER}-{out.name}")
+    return RemoteRecords(folder) if is_url(out) else FolderRecords(folder)
+
+
+def holders(records: Records) -> Iterator[Owner]:
+    """Who holds a lock on a job, as far as is known."""
+    for name in records.names(LOCK):
+        owner = Owner.read(records.read(name) or b"")
+        if owner is not None and not owner.is_gone:
+            yield owner
+
+
+def placed(records: Records, manifest: Manifest) -> set[int]:
+    """The images that were moved to their places, whether that was journaled or not."""
+    images = [int(name.removeprefix(PLACED)) for name in records.names(PLACED)]
+    targets = {image: Path(manifest.entries[image].target) for image in images}
+    return {image for image, target in targets.items() if records.read(f"{PLACED}{image}") == inode(target)}
+
+
+def inode(path: Path) -> bytes | None:
+    """What a folder keeps when it is renamed."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return f"{found.st_dev} {found.st_ino}".encode()

@@ -1,0 +1,66 @@
+"""The manifest of what was planned: the choices that decide about the bits, each input as it is, and how it is cut."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from geomedsr import __version__
+from geomedsr.inference.journal import Entry, Manifest
+from geomedsr.inference.tasks import block_step
+from geomedsr.io import is_url, suffix_of
+from geomedsr.io._zarr_design import design
+from geomedsr.io._zarr_place import Place
+from geomedsr.run.planning import Plan, Settings, asked, creation_options, selected
+from geomedsr.run.worker import fingerprint, ready_upscaler
+
+__all__ = ["manifest_of"]
+
+
+def manifest_of(plans: Sequence[Plan], settings: Settings) -> Manifest:
+    """The manifest of a job that does what was planned.
+
+    Raises:
+        GeomedsrError: an output cannot be stored as it is asked for, or no tile fits into memory.
+    """
+    choices: dict[str, Any] = {
+        "model": settings.model,
+        "--scale": settings.scale,
+        "--bands": settings.bands,
+        "--axes": settings.axes,
+        "--precision": settings.precision,
+        "--device": settings.device,
+        "--tile": settings.tile,
+        "--dtype": settings.dtype,
+        "--format": settings.form,
+        "--co": dict(sorted(settings.options.items())),
+        "the weights": sorted({fingerprint(made.model) for made in plans}),
+    }
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in choices.items()}
+    return Manifest(__version__, plain, tuple(_entry(made, settings) for made in plans))
+
+
+def _entry(made: Plan, settings: Settings) -> Entry:
+    job = made.job
+    after = asked(made, made.before, settings)
+    whole = Entry(str(job.source), str(job.target), _identity(job.source), after.grid.shape, made.factor)
+    if suffix_of(job.target) != ".zarr":
+        return whole
+    spec = design(job.target, after, creation_options(settings)).spec
+    assert spec.chunks is not None, "a zarr output has blocks"
+    window, kept = ready_upscaler(made, settings).window_for(selected(made.before, made.fit), spec)
+    step = block_step(kept, spec.chunks, spec.grid.shape)
+    return Entry(whole.source, whole.target, whole.identity, whole.shape, whole.factor, window, step)
+
+
+def _identity(path: Path) -> str:
+    """What tells an input from another or a changed one, without reading its voxels."""
+    if not is_url(path) and path.is_file():
+        found = path.stat()
+        return f"{found.st_size} bytes of {found.st_mtime_ns}"
+    said = hashlib.sha256()
+    for name in ("zarr.json", ".zarray", ".zgroup", ".zattrs"):
+        said.update((Place(path) / name).read() or b"-")
+    return said.hexdigest()[:16]
