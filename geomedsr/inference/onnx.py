@@ -54,7 +54,7 @@ def _recorded(network: Network) -> bytes:
             torch.onnx.export(
                 network.eval(),
                 (unseen(network, 2, (16, 20, 24)),),
-                stream,
+                stream,  # type: ignore[arg-type]  # it takes streams, too
                 dynamo=False,
                 opset_version=OPSET,
                 input_names=["lr"],

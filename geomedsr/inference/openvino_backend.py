@@ -152,7 +152,7 @@ def _convert(network: Network, path: Path) -> None:
     try:
         with warnings.catch_warnings(), torch.no_grad(), OneKernel(doubles=False):
             warnings.simplefilter("ignore")  # of values that are recorded as constants: the result is checked
-            recorded = torch.jit.trace(network.eval(), example, check_trace=False)
+            recorded = torch.jit.trace(network.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
         front_end = FrontEndManager().load_by_framework("pytorch")
         decoder = TorchScriptPythonDecoder(recorded, example_input=example)  # must outlive the conversion
         model = front_end.convert(front_end.load(decoder))
