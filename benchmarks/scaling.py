@@ -53,8 +53,8 @@ def main() -> None:
             for length, threads in cases:
                 peak, took = peak_of(upscale, folder / f"{length}.tif", folder / "out.tif", threads)
                 (folder / "out.tif").unlink()
-                wall, cpu = took  # type: ignore[misc]
-                found[length, threads].append((wall / length**2 * 1e9, cpu / length**2 * 1e9, peak / 2**20))
+                wall, cpu = (float(seconds) / length**2 * 1e9 for seconds in took)  # type: ignore[attr-defined]
+                found[length, threads].append((wall, cpu, peak / 2**20))
     middle = {case: np.median(np.array(rows), axis=0) for case, rows in found.items()}
     rows = []
     for (length, threads), (wall, cpu, peak) in middle.items():

@@ -47,7 +47,7 @@ def is_installed() -> bool:
 
 
 class OpenvinoBackend:
-    """OpenVINO on the CPU.
+    """OpenVINO on the CPU; converted networks are kept in `folder` (default: the user's cache).
 
     Raises:
         GeomedsrError: OpenVINO is not installed, or knows no such precision.
@@ -57,7 +57,7 @@ class OpenvinoBackend:
     name = "openvino"
     device = "cpu"
 
-    def __init__(self, network: Network, precision: str = "float32") -> None:
+    def __init__(self, network: Network, precision: str = "float32", folder: str | Path | None = None) -> None:
         if precision not in PRECISIONS:
             raise GeomedsrError(f"The precision '{precision}' is not known; known are {', '.join(PRECISIONS)}.")
         if not is_installed():
@@ -70,7 +70,7 @@ class OpenvinoBackend:
         joined = join_tail(copy.deepcopy(network).cpu().eval().requires_grad_(False))
         self._footprint = footprint(joined, task.channels, task.ndim, network.multiple_of)
         self._core = openvino.Core()
-        self._path = _converted(self._core, joined)
+        self._path = _converted(self._core, joined, Path(folder) if folder else _kept())
         self._requests: dict[Shape, Any] = {}
 
     @property
@@ -114,23 +114,24 @@ def _compiled(core: Any, path: Path, shape: Shape, precision: str) -> Any:  # no
         raise ModelError(f"OpenVINO cannot run the network on {where} voxels; use --backend torch.") from error
 
 
-def _converted(core: Any, network: Network) -> Path:  # noqa: ANN401
+def _converted(core: Any, network: Network, kept: Path) -> Path:  # noqa: ANN401
     """The file of the converted network; made where there is none of these weights and these versions yet."""
-    folder = _kept() / _key(network)
+    folder = kept / _key(network)
     path = folder / "network.xml"
     if path.is_file():
         return path
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as scratch:
-        made = Path(scratch) / "made"
-        made.mkdir()
-        _convert(network, made / path.name)
-        _check(core, network, made / path.name)
-        try:
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=kept, prefix=".new-") as scratch:
+            made = Path(scratch) / "made"
+            made.mkdir()
+            _convert(network, made / path.name)
+            _check(core, network, made / path.name)
             os.rename(made, folder)
-        except OSError:
-            if not path.is_file():  # else another process was first
-                raise
+    except OSError as error:
+        if not path.is_file():  # else another process was first
+            where = "let XDG_CACHE_HOME name another folder"
+            raise GeomedsrError(f"{kept} cannot keep a converted network ({error.strerror}); {where}.") from error
     return path
 
 

@@ -12,6 +12,7 @@ same in every tile, bit for bit, as each convolution is.
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -98,12 +99,14 @@ def _gathered(weight: Tensor, factor: Factor) -> tuple[Tensor, tuple[int, ...]]:
     reach = [length // 2 for length in kernel]
     look = tuple(-(-r // f) for r, f in zip(reach, factor, strict=True))
     gathered = weight.new_zeros(outputs, *factor, width, *factor, *(2 * n + 1 for n in look))
-    for phase in product(*map(range, factor)):
-        for tap in product(*map(range, kernel)):
+    everything = slice(None)
+    for phase in product(*(range(f) for f in factor)):
+        for tap in product(*(range(length) for length in kernel)):
             seen = [p + t - r for p, t, r in zip(phase, tap, reach, strict=True)]
             other = [s % f for s, f in zip(seen, factor, strict=True)]
             place = [s // f + n for s, f, n in zip(seen, factor, look, strict=True)]
-            gathered[(slice(None), *phase, slice(None), *other, *place)] = weight[(slice(None), slice(None), *tap)]
+            target: tuple[Any, ...] = (everything, *phase, everything, *other, *place)
+            gathered[target] = weight[(everything, everything, *tap)]
     ndim = len(factor)
     return gathered.flatten(1 + ndim, 1 + 2 * ndim).flatten(0, ndim), look
 
