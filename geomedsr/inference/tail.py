@@ -105,8 +105,9 @@ def _gathered(weight: Tensor, factor: Factor) -> tuple[Tensor, tuple[int, ...]]:
             seen = [p + t - r for p, t, r in zip(phase, tap, reach, strict=True)]
             other = [s % f for s, f in zip(seen, factor, strict=True)]
             place = [s // f + n for s, f, n in zip(seen, factor, look, strict=True)]
-            target: tuple[Any, ...] = (everything, *phase, everything, *other, *place)
-            gathered[target] = weight[(everything, everything, *tap)]
+            there: tuple[Any, ...] = (everything, *phase, everything, *other, *place)
+            here: tuple[Any, ...] = (everything, everything, *tap)
+            gathered[there] = weight[here]
     ndim = len(factor)
     return gathered.flatten(1 + ndim, 1 + 2 * ndim).flatten(0, ndim), look
 
