@@ -1,141 +1,165 @@
-"""What the stream costs: its time over the bare forward passes of the same network on the same voxels.
+"""Ours against the field's usual ways to apply a network to a volume: same network, weights, voxels and machine.
 
-Bare is the backend alone on pieces that just cover the image, without halo, reading, filling or writing, in the heap
-that the stream has. Plain is torch as it comes: the whole image in one call, default order, default heap. All three
-alternate in one run; the figures are ratios of medians.
+- ours: the stream, from memory to memory, in exact float32, and with `--precision auto`.
+- MONAI: `sliding_window_inference` with windows of 96, gaussian blending, overlap 0.25 (its default) and 0.5.
+- TorchIO: `GridSampler` and `GridAggregator`, patches of 96 that overlap by 24, cropped (its default).
+- plain: the network on the whole volume in one call, which the others' outputs are compared with.
 
-    python benchmarks/inference.py --repeats 5 --size 1
+All take turns in one run. Peak memory is that of a process that does nothing else.
+
+    python -m benchmarks.inference --size 1 --repeats 5 --out pictures
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from geomedsr.grid import Box, Grid, Shape
-from geomedsr.image import Image, ImageSpec, Sink, Source
-from geomedsr.inference.backend import TorchBackend
-from geomedsr.inference.layout import layout_of
-from geomedsr.inference.memory import steady_heap
-from geomedsr.inference.upscaler import Upscaler
-from geomedsr.io import geotiff
-from geomedsr.networks import edsr, fsrcnn
+from benchmarks._bench import bars, peak_of, table, trained, turns
+from geomedsr.grid import Shape
+from geomedsr.image import Image, Voxels
+from geomedsr.inference.upscaler import Outcome, Upscaler
+from geomedsr.networks import edsr
 from geomedsr.networks._network import Network
 from geomedsr.task import Task
 
-
-@dataclass(frozen=True)
-class Case:
-    """A network and an image, in memory or in files."""
-
-    name: str
-    network: Network
-    shape: Shape
-    files: bool = False
+_ROI = 96
+_NETWORKS: dict[str, tuple[Task, dict[str, int]]] = {
+    "3D": (Task(3, 1, (2, 2, 2)), {"width": 32, "blocks": 4}),
+    "slices": (Task(2, 1, (2, 2)), {"width": 64, "blocks": 16}),
+}
 
 
-def cases(size: float) -> Iterator[Case]:
-    """The images, each axis `size` times its usual length."""
-
-    def axis(length: int) -> int:
-        return max(16, int(length * size))
-
-    volume, raster = (1, axis(160), axis(192), axis(160)), (4, axis(1500), axis(1500))
-    yield Case("edsr, volume, planar", edsr.build(Task(2, 1, (2, 2)), width=32, blocks=4), volume)
-    yield Case("edsr, volume, 3 axes", edsr.build(Task(3, 1, (2, 2, 2)), width=16, blocks=2), volume)
-    for network in (fsrcnn.build(Task(2, 4, (2, 2))), edsr.build(Task(2, 4, (2, 2)), width=32, blocks=4)):
-        yield Case(f"{type(network).__name__.lower()}, raster", network, raster)
-        yield Case(f"{type(network).__name__.lower()}, GeoTIFF", network, raster, files=True)
+def network_of(name: str) -> Network:
+    """One of the networks, always with the same weights."""
+    task, settings = _NETWORKS[name]
+    network = trained(edsr.build(task, **settings))
+    assert isinstance(network, Network)
+    return network
 
 
-def image(shape: Shape) -> Image:
-    """Speckle of uint16."""
-    voxels = np.random.default_rng(0).gamma(2.0, 500.0, shape).astype(np.uint16)
-    plain = Image.of(voxels, Grid.of(shape[1:], np.diag([*([10.0] * (len(shape) - 1)), 1.0])))
-    spec = ImageSpec(plain.spec.grid, plain.spec.channels, np.dtype(np.uint16))
-    return Image(spec, plain.voxels)
+def volume(shape: Shape) -> Voxels:
+    """A smooth field with noise, of about 0 to 1."""
+    rng = np.random.default_rng(0)
+    waves = sum(np.sin(np.arange(n) / 9).reshape([-1 if i == axis else 1 for i in range(3)])
+                for axis, n in enumerate(shape))  # fmt: skip
+    return np.asarray(0.5 + waves / 6 + rng.normal(0, 0.05, shape), np.float32)
 
 
-class Bench:
-    """One case, ready to be run in its three ways."""
+def ours(network: Network, voxels: Voxels, precision: str) -> tuple[Voxels, Outcome]:
+    """The stream."""
+    source = Image.of(voxels[None])
+    upscaler = Upscaler(network, None, precision=precision)
+    sink = Image.empty(source.spec.upscaled(upscaler.factor_for(source.spec)))
+    outcome = upscaler.run(source, sink)
+    return sink.voxels[0], outcome
 
-    def __init__(self, case: Case, folder: Path) -> None:
-        self._case, self._folder = case, folder
-        self._image = image(case.shape)
-        self._upscaler = Upscaler(case.network, None)
-        self._backend = TorchBackend(case.network)
-        self._layout = layout_of(case.network.task, self._image.spec)
-        self._source: Source = self._image
-        if case.files:
-            path = folder / "source.tif"
-            sink = geotiff.create_sink(path, self._image.spec)
-            sink.write(Box.whole(case.shape[1:]), self._image.voxels)
-            sink.commit()
-            self._source = geotiff.open_source(path)
-        finer = self._source.spec.upscaled(self._upscaler.factor_for(self._source.spec))
-        self._finer, self._memory = finer, None if case.files else Image.empty(finer)
-        self.window: Shape = ()
-        self.tiles = 0
 
-    def stream(self) -> None:
-        """All of it: read, run, write."""
-        sink: Sink = self._memory or geotiff.create_sink(self._folder / "out.tif", self._finer)
-        outcome = self._upscaler.run(self._source, sink)
-        self.window, self.tiles = outcome.window, outcome.tiles
+def plain(network: Network, voxels: Voxels) -> Voxels:
+    """One call; a planar network sees the slices as one batch, one after the other where that is too much."""
+    with torch.inference_mode():
+        if network.task.ndim == 3:
+            return np.asarray(network(torch.from_numpy(voxels)[None, None])[0, 0])
+        slices = torch.from_numpy(voxels).movedim(2, 0)[:, None]
+        return np.asarray(torch.cat([network(one[None]) for one in slices])[:, 0].movedim(0, 2))
 
-    def bare(self) -> None:
-        """The backend alone on the same voxels."""
-        pieces = Box.whole(self._case.shape[1:]).split(self.window)
-        with steady_heap():
-            for piece in pieces:
-                self._backend.run(self._layout.to_batch(self._image.voxels[(slice(None), *piece.slices)]))
 
-    def plain(self) -> None:
-        """The network as torch runs it, on the whole image; slices of a volume one by one."""
-        network = self._case.network.eval()
-        batch = self._layout.to_batch(self._image.voxels)
+def monai(network: Network, voxels: Voxels, overlap: float) -> Voxels:
+    """MONAI's sliding window, at its usual settings."""
+    from monai.inferers import sliding_window_inference
+
+    def windows(x: Tensor, roi: Shape) -> Tensor:
         with torch.inference_mode():
-            for one in batch:
-                network(torch.from_numpy(one[None]))
+            found: Tensor = sliding_window_inference(x, roi, 4, network, overlap=overlap, mode="gaussian")
+        return found
+
+    if network.task.ndim == 3:
+        roi = tuple(min(_ROI, n) for n in voxels.shape)  # larger windows are filled up with zeros, and cost
+        return np.asarray(windows(torch.from_numpy(voxels)[None, None], roi)[0, 0])
+    slices = torch.from_numpy(voxels).movedim(2, 0)[:, None]
+    roi = tuple(min(_ROI, n) for n in voxels.shape[:2])
+    return np.asarray(torch.cat([windows(one[None], roi) for one in slices])[:, 0].movedim(0, 2))
 
 
-def cost(work: Callable[[], None]) -> tuple[float, float]:
-    """How long something takes, and how much processor time: the latter also tells on a machine that is shared."""
-    began, spent = time.perf_counter(), time.process_time()
-    work()
-    return time.perf_counter() - began, time.process_time() - spent
+def torchio(network: Network, voxels: Voxels) -> Voxels:
+    """TorchIO's sampler and aggregator; the finer image's places are the coarse ones times the factor."""
+    import torchio as tio
+
+    def subject(shape: Shape) -> tio.Subject:
+        return tio.Subject(image=tio.ScalarImage(tensor=torch.empty((1, *shape))))
+
+    planar, factor = network.task.ndim == 2, (*network.task.factor, 1)[:3]
+    patch = tuple(min(n, most) for n, most in zip(voxels.shape, (_ROI, _ROI, 1 if planar else _ROI), strict=True))
+    overlap = (24, 24, 0 if planar else 24)
+    coarse = tio.Subject(image=tio.ScalarImage(tensor=torch.from_numpy(voxels)[None]))
+    sampler = tio.GridSampler(coarse, patch, overlap)
+    fine = [tuple(n * f for n, f in zip(lengths, factor, strict=True)) for lengths in (voxels.shape, patch, overlap)]
+    aggregator = tio.GridAggregator(tio.GridSampler(subject(fine[0]), fine[1], fine[2]))
+    with torch.inference_mode():
+        for one in sampler:
+            x = one["image"].data[None]
+            y = network(x[..., 0])[..., None] if planar else network(x)
+            aggregator.add_batch(y, one["location"][None] * torch.tensor(factor * 2))
+    return np.asarray(aggregator.get_output_tensor()[0])
+
+
+WAYS: dict[str, Callable[[Network, Voxels], Voxels]] = {
+    "ours, float32": lambda network, voxels: ours(network, voxels, "float32")[0],
+    "ours, auto": lambda network, voxels: ours(network, voxels, "auto")[0],
+    "plain, whole": plain,
+    "MONAI, overlap 0.25": lambda network, voxels: monai(network, voxels, 0.25),
+    "MONAI, overlap 0.5": lambda network, voxels: monai(network, voxels, 0.5),
+    "TorchIO, overlap 24": torchio,
+}
+
+
+def once(name: str, way: str, shape: Shape) -> None:
+    """One way in a process of its own, for its peak memory."""
+    WAYS[way](network_of(name), volume(shape))
+
+
+def compare(name: str, shape: Shape, repeats: int, out: Path | None) -> None:
+    """Prints the table of one network."""
+    network, voxels = network_of(name), volume(shape)
+    whole = plain(network, voxels)
+    spread = float(np.ptp(whole))
+    far = {way: float(np.abs(run(network, voxels) - whole).max()) / spread for way, run in WAYS.items()}
+    seconds = turns({way: partial(run, network, voxels) for way, run in WAYS.items()}, repeats)
+    peaks = {way: peak_of(once, name, way, shape)[0] for way in WAYS}
+    exact = seconds["ours, float32"]
+    rows = [
+        (way, f"{s:.2f}", f"{s / exact:.2f}", f"{s / seconds['ours, auto']:.2f}",
+         f"{s / voxels.size * 1e9:.0f}", f"{peaks[way] / 2**20:.0f}", f"{far[way]:.1e}")
+        for way, s in seconds.items()
+    ]  # fmt: skip
+    settings = ", ".join(f"{key} {value}" for key, value in network.settings.items())
+    print(f"\nedsr, {name} ({settings}), {' x '.join(map(str, shape))} voxels, {torch.get_num_threads()} threads\n")
+    titles = ("way", "seconds", "over ours, float32", "over ours, auto", "ns/voxel", "peak MiB", "largest difference")
+    print(table(titles, rows))
+    _, outcome = ours(network, voxels, "auto")
+    print(f"\nauto: {outcome.choice}; windows of {outcome.window}, {outcome.tiles} tiles", flush=True)
+    if out:
+        values = {way: s / exact for way, s in seconds.items()}
+        bars(out / f"inference_{name}.png", f"edsr, {name}: time over ours in float32", "times", values)
 
 
 def main() -> None:
-    """Runs the cases and prints a row for each."""
+    """Runs the comparison for a network of three axes and for one of two, on slices."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=float, default=0.7, help="length of each axis, of 160 x 192 x 160")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument(
-        "--size", type=float, default=0.5, help="length of each axis, of 160 x 192 x 160 and 1500 x 1500"
-    )
-    parser.add_argument("--only", default="", help="run the cases whose names contain this")
+    parser.add_argument("--only", choices=list(_NETWORKS), help="one of the networks")
+    parser.add_argument("--out", type=Path, help="folder for the pictures")
     asked = parser.parse_args()
-    titles = f"{'tiles':>6}{'stream/bare':>13}{'its CPU':>9}{'stream/plain':>14}{'ns/voxel':>10}"
-    print(f"{'case':<24}{'shape':<22}{'window':<18}{titles}")
-    for case in cases(asked.size):
-        if asked.only not in case.name:
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            bench = Bench(case, Path(folder))
-            bench.stream()
-            rounds = [[cost(way) for way in (bench.stream, bench.bare, bench.plain)] for _ in range(asked.repeats)]
-        stream, bare, plain = np.median(np.array(rounds), axis=0).tolist()
-        shape, window = ("x".join(map(str, numbers)) for numbers in (case.shape, bench.window))
-        voxel = stream[0] / np.prod(case.shape) * 1e9
-        ratios = f"{stream[0] / bare[0]:>13.3f}{stream[1] / bare[1]:>9.3f}{stream[0] / plain[0]:>14.3f}"
-        print(f"{case.name:<24}{shape:<22}{window:<18}{bench.tiles:>6}{ratios}{voxel:>10.0f}", flush=True)
+    shape = tuple(max(32, int(n * asked.size)) for n in (160, 192, 160))
+    for name in [asked.only] if asked.only else list(_NETWORKS):
+        compare(name, shape, asked.repeats, asked.out)
 
 
 if __name__ == "__main__":

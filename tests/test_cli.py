@@ -383,6 +383,22 @@ def test_doctor_tries_the_formats(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["doctor", "--json"]) == 0
     findings = json.loads(capsys.readouterr().out)
     assert set(findings["formats"].values()) == {"ok"}
+    assert "speed" not in findings
+
+
+def test_doctor_measures_what_there_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from geomedsr.run import speed
+
+    monkeypatch.setattr(speed, "_SECONDS", 0.01)
+    monkeypatch.setattr(speed, "_SHAPE", (1, 1, 32, 32))
+    assert run_command(["doctor", "--benchmark", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["speed"]
+    assert [(row["backend"], row["precision"]) for row in rows][:2] == [("torch", "float32"), ("torch", "bf16")]
+    assert rows[0]["psnr_to_float32"] is None
+    assert all(row["psnr_to_float32"] > 55 for row in rows[1:])
+    assert all(row["voxels_per_second"] > 0 for row in rows)
+    assert run_command(["doctor", "--benchmark"]) == 0
+    assert "torch bf16" in capsys.readouterr().out
 
 
 def test_info(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from geomedsr.inference.backend import BACKENDS, PRECISIONS, Backend, TorchBacke
 from geomedsr.inference.openvino_backend import OpenvinoBackend, is_installed
 from geomedsr.networks._network import Network
 
-__all__ = ["CHOICES", "LEAST_PSNR", "Choice", "check_asked", "choose"]
+__all__ = ["CHOICES", "LEAST_PSNR", "Choice", "check_asked", "choose", "psnr"]
 
 CHOICES = ("auto", *PRECISIONS)
 """What may be asked for as precision."""
@@ -129,7 +129,7 @@ def _fastest(
     for name, precision in candidates:
         try:
             made = _make(network, exact, name, precision)
-            distance = _psnr(made.run(batch), wanted)
+            distance = psnr(made.run(batch), wanted)
         except GeomedsrError:
             if (name, precision) == candidates[0]:
                 raise
@@ -180,7 +180,7 @@ def _seconds(backend: Backend, batch: Voxels) -> float:
     return time.perf_counter() - began
 
 
-def _psnr(found: Voxels, wanted: Voxels) -> float:
+def psnr(found: Voxels, wanted: Voxels) -> float:
     """Units: dB, of the range of what is wanted."""
     error = float(np.mean(np.square(found.astype(np.float64) - wanted)))
     spread = float(np.ptp(wanted))

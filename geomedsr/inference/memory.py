@@ -11,10 +11,14 @@ from pathlib import Path
 import psutil
 import torch
 
-__all__ = ["FRUGAL", "available", "is_exhausted", "release", "steady_heap"]
+__all__ = ["FRUGAL", "HOLES", "available", "is_exhausted", "release", "steady_heap"]
 
 FRUGAL = 512 << 20
 """Bytes for tiles that are spent without asking; more only where it saves redundant work."""
+
+HOLES = 2
+"""How much a steady heap grows over what lives in it: measured 1.6 to 2.4 times for convolution networks in float32,
+where tensors of many widths take turns."""
 
 _SIGNS = ("can't allocate memory", "out of memory", "not enough memory", "bad_alloc", "Cannot allocate memory")
 

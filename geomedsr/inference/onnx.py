@@ -6,13 +6,13 @@ import importlib.util
 import io
 import warnings
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from typing import Any
 
 import numpy as np
 import torch
 
 from geomedsr.errors import GeomedsrError, ModelError
-from geomedsr.inference.kernels import OneKernel
 from geomedsr.inference.openvino_backend import unseen
 from geomedsr.networks._network import Network
 
@@ -49,12 +49,12 @@ def _recorded(network: Network) -> bytes:
     open_axes = {name: {0: "batch", **{axis: f"{name}_{axis - 2}" for axis in axes}} for name in ("lr", "sr")}
     stream = io.BytesIO()
     try:
-        with warnings.catch_warnings(), torch.no_grad(), OneKernel(doubles=False):
+        with warnings.catch_warnings(), torch.no_grad(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")  # of values that are recorded as constants: the result is checked
             torch.onnx.export(
                 network.eval(),
                 (unseen(network, 2, (16, 20, 24)),),
-                stream,
+                stream,  # type: ignore[arg-type]  # it takes streams, too
                 dynamo=False,
                 opset_version=OPSET,
                 input_names=["lr"],

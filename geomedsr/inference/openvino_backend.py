@@ -6,6 +6,7 @@ own command for converting reports its use over the network, its front end, whic
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib.util
 import os
@@ -26,6 +27,7 @@ from geomedsr.inference.backend import PRECISIONS
 from geomedsr.inference.footprint import Footprint, footprint
 from geomedsr.inference.kernels import OneKernel
 from geomedsr.inference.memory import available
+from geomedsr.inference.tail import join_tail
 from geomedsr.networks._network import Network
 
 __all__ = ["OpenvinoBackend", "is_installed", "unseen"]
@@ -45,7 +47,7 @@ def is_installed() -> bool:
 
 
 class OpenvinoBackend:
-    """OpenVINO on the CPU.
+    """OpenVINO on the CPU; converted networks are kept in `folder` (default: the user's cache).
 
     Raises:
         GeomedsrError: OpenVINO is not installed, or knows no such precision.
@@ -55,7 +57,7 @@ class OpenvinoBackend:
     name = "openvino"
     device = "cpu"
 
-    def __init__(self, network: Network, precision: str = "float32") -> None:
+    def __init__(self, network: Network, precision: str = "float32", folder: str | Path | None = None) -> None:
         if precision not in PRECISIONS:
             raise GeomedsrError(f"The precision '{precision}' is not known; known are {', '.join(PRECISIONS)}.")
         if not is_installed():
@@ -65,9 +67,10 @@ class OpenvinoBackend:
         self.precision = precision
         task = network.task
         self._factor = task.factor
-        self._footprint = footprint(network, task.channels, task.ndim, network.multiple_of)
+        joined = join_tail(copy.deepcopy(network).cpu().eval().requires_grad_(False))
+        self._footprint = footprint(joined, task.channels, task.ndim, network.multiple_of)
         self._core = openvino.Core()
-        self._path = _converted(self._core, network)
+        self._path = _converted(self._core, joined, Path(folder) if folder else _kept())
         self._requests: dict[Shape, Any] = {}
 
     @property
@@ -84,7 +87,8 @@ class OpenvinoBackend:
         from openvino import Tensor as Shared
 
         if batch.shape not in self._requests:
-            self._requests = {batch.shape: _compiled(self._core, self._path, batch.shape, self.precision)}
+            self._requests = {}  # to be freed before the next is made
+            self._requests[batch.shape] = _compiled(self._core, self._path, batch.shape, self.precision)
         request = self._requests[batch.shape]
         finer = (n * f for n, f in zip(batch.shape[2:], self._factor, strict=True))
         result = np.empty((*batch.shape[:2], *finer), np.float32)
@@ -96,33 +100,38 @@ class OpenvinoBackend:
 
 def _compiled(core: Any, path: Path, shape: Shape, precision: str) -> Any:  # noqa: ANN401 - OpenVINO's own types
     """What runs a converted network on batches of one shape."""
-    model = core.read_model(path)
-    model.reshape(list(shape))
     hints = {
         "INFERENCE_PRECISION_HINT": _HINTS[precision],
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
-    return core.compile_model(model, "CPU", hints).create_infer_request()
+    try:
+        model = core.read_model(path)
+        model.reshape(list(shape))
+        return core.compile_model(model, "CPU", hints).create_infer_request()
+    except RuntimeError as error:
+        where = " x ".join(map(str, shape))
+        raise ModelError(f"OpenVINO cannot run the network on {where} voxels; use --backend torch.") from error
 
 
-def _converted(core: Any, network: Network) -> Path:  # noqa: ANN401
+def _converted(core: Any, network: Network, kept: Path) -> Path:  # noqa: ANN401
     """The file of the converted network; made where there is none of these weights and these versions yet."""
-    folder = _kept() / _key(network)
+    folder = kept / _key(network)
     path = folder / "network.xml"
     if path.is_file():
         return path
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as scratch:
-        made = Path(scratch) / "made"
-        made.mkdir()
-        _convert(network, made / path.name)
-        _check(core, network, made / path.name)
-        try:
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=kept, prefix=".new-") as scratch:
+            made = Path(scratch) / "made"
+            made.mkdir()
+            _convert(network, made / path.name)
+            _check(core, network, made / path.name)
             os.rename(made, folder)
-        except OSError:
-            if not path.is_file():  # else another process was first
-                raise
+    except OSError as error:
+        if not path.is_file():  # else another process was first
+            where = "let XDG_CACHE_HOME name another folder"
+            raise GeomedsrError(f"{kept} cannot keep a converted network ({error.strerror}); {where}.") from error
     return path
 
 
@@ -152,7 +161,7 @@ def _convert(network: Network, path: Path) -> None:
     try:
         with warnings.catch_warnings(), torch.no_grad(), OneKernel(doubles=False):
             warnings.simplefilter("ignore")  # of values that are recorded as constants: the result is checked
-            recorded = torch.jit.trace(network.eval(), example, check_trace=False)
+            recorded = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
         front_end = FrontEndManager().load_by_framework("pytorch")
         decoder = TorchScriptPythonDecoder(recorded, example_input=example)  # must outlive the conversion
         model = front_end.convert(front_end.load(decoder))
@@ -168,11 +177,8 @@ def _check(core: Any, network: Network, path: Path) -> None:  # noqa: ANN401
     """Compares the converted network with torch on a shape that it was not recorded with."""
     batch = unseen(network, 2, (28, 18, 12))
     with torch.no_grad():
-        wanted = network.eval()(batch).numpy()
-    try:
-        found = _compiled(core, path, tuple(batch.shape), "float32").infer([batch.numpy()])[0]
-    except RuntimeError as error:
-        raise ModelError(f"OpenVINO cannot run the network {type(network).__name__}; use --backend torch.") from error
+        wanted = network(batch).numpy()
+    found = _compiled(core, path, tuple(batch.shape), "float32").infer([batch.numpy()])[0]
     if not np.abs(found - wanted).max() <= _TOLERANCE * max(1.0, float(np.ptp(wanted))):
         raise ModelError(f"OpenVINO gives other voxels for {type(network).__name__}; use --backend torch.")
 

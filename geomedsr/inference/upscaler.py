@@ -21,7 +21,7 @@ from geomedsr.inference import fill
 from geomedsr.inference.backend import Backend, TorchBackend
 from geomedsr.inference.choice import Choice, check_asked, choose
 from geomedsr.inference.layout import Layout, layout_of
-from geomedsr.inference.memory import FRUGAL, is_exhausted, release, steady_heap
+from geomedsr.inference.memory import FRUGAL, HOLES, is_exhausted, release, steady_heap
 from geomedsr.inference.stream import DEPTH, Ahead, Behind
 from geomedsr.inference.windows import Demand, Work, choose_window, halve
 from geomedsr.networks._network import Network
@@ -192,7 +192,7 @@ class Upscaler:
 
     def _window(self, work: Work, layout: Layout, backend: Backend) -> Shape:
         demand = _demand(work, layout, backend)
-        limit = self._memory or backend.available() // 4
+        limit = self._memory or backend.available() // 2
         if self._network.reach is None:
             if (needed := demand(work.padded).bytes) > limit:
                 raise ModelError(
@@ -223,11 +223,11 @@ class Upscaler:
 def _demand(work: Work, layout: Layout, backend: Backend) -> Callable[[Shape], Demand]:
     # Read, waiting, in the network and being written; the output is once more what the sink's dtype is made from.
     waiting = 4.0 * layout.channels * (DEPTH + 2) * (1 + math.prod(work.factor))
-    footprint = backend.footprint
+    footprint, holes = backend.footprint, HOLES if backend.device == "cpu" else 1
 
     def demand(window: Shape) -> Demand:
         batch = layout.batch_shape(window)
-        return Demand(int(math.prod(window) * waiting) + footprint.bytes(batch), footprint.is_large(batch))
+        return Demand(int(math.prod(window) * waiting) + holes * footprint.bytes(batch), footprint.is_large(batch))
 
     return demand
 

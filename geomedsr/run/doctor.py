@@ -17,16 +17,31 @@ from geomedsr.errors import GeomedsrError
 from geomedsr.grid import Box, Grid
 from geomedsr.image import Image
 from geomedsr.io import format_of
+from geomedsr.run.speed import benchmark as measure
+from geomedsr.run.speed import benchmark_lines
 
 __all__ = ["examine", "lines"]
 
-_PACKAGES = ("torch", "monai", "accelerate", "numpy", "nibabel", "rasterio", "zarr", "numcodecs", "isal", "zlib-ng")
+_PACKAGES = (
+    "torch",
+    "monai",
+    "accelerate",
+    "numpy",
+    "nibabel",
+    "rasterio",
+    "zarr",
+    "numcodecs",
+    "isal",
+    "zlib-ng",
+    "openvino",
+)
 _CGROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _TRIED = {"nifti": ".nii.gz", "geotiff": ".tif", "zarr_archive": ".zarr"}
 
 
-def examine() -> dict[str, Any]:
+def examine(*, benchmark: bool = False) -> dict[str, Any]:
     """What was found, as plain JSON values; `well` says whether images can be read and written."""
+    measured = {"speed": measure()} if benchmark else {}
     formats = {name: _try_format(suffix) for name, suffix in _TRIED.items()}
     return {
         "geomedsr": __version__,
@@ -39,6 +54,7 @@ def examine() -> dict[str, Any]:
         "memory": _memory(),
         "scratch": tempfile.gettempdir() if os.access(tempfile.gettempdir(), os.W_OK) else None,
         "formats": formats,
+        **measured,
         "well": all(text == "ok" for text in formats.values()),
     }
 
@@ -132,4 +148,5 @@ def lines(findings: dict[str, Any]) -> str:
         **{f"format {name}": text for name, text in findings["formats"].items()},
         "all well": "yes" if findings["well"] else "no",
     }
-    return "\n".join(f"{name:<20} {value}" for name, value in rows.items())
+    speed = [benchmark_lines(findings["speed"])] if "speed" in findings else []
+    return "\n".join([*(f"{name:<20} {value}" for name, value in rows.items()), *speed])
