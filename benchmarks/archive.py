@@ -189,7 +189,7 @@ def _in_process(source: Path, out: Path) -> tuple[float, float, float]:
         return computed
 
     with mock.patch.object(archive, "work", timed):
-        upscale(source, out, "s2-rgbn-x2", device="cpu", tile=256)
+        upscale(source, out, "s2-rgbn-x2", device="cpu")
     shutil.rmtree(out)
     ((seconds, computed, assignment),) = heard
     return seconds, computed, _bare(assignment)
