@@ -351,6 +351,9 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path)
     asked = parser.parse_args()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    os.environ.setdefault("SOURCE_DATE_EPOCH", "1700000000")  # outputs tell when they were made
+    if asked.scratch is not None:
+        asked.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=asked.scratch) as folder:
         claims[asked.claim](asked, Path(folder))
 

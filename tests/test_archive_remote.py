@@ -17,15 +17,12 @@ from geomedsr.io._records import RemoteRecords
 
 
 @pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
+def bucket(s3_server: str) -> Iterator[str]:
     """A bucket on a local server, whose address and credentials the environment tells."""
-    s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed")
-    moto = pytest.importorskip("moto.server", reason="moto is not installed")
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
+    import s3fs
+
     said = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ENDPOINT_URL": s3_server,
         "AWS_ACCESS_KEY_ID": "of",
         "AWS_SECRET_ACCESS_KEY": "no-one",
         "AWS_DEFAULT_REGION": "us-east-1",
@@ -35,7 +32,6 @@ def bucket() -> Iterator[str]:
             patch.setenv(name, value)
         s3fs.S3FileSystem(skip_instance_cache=True).mkdir("jobs")
         yield "s3://jobs"
-    server.stop()
 
 
 def command(source: str, out: str, *more: str) -> list[str]:

@@ -80,7 +80,7 @@ def test_a_volume_that_does_not_say_where_it_lies_has_no_sides(tmp_path: Path) -
     paths = []
     for name, source in (("a.zarr", before), ("b.zarr", after)):
         voxels = source.read(Box.whole(source.spec.grid.shape))
-        paths.append(write(tmp_path / name, Image.of(voxels, source.spec.grid)))
+        paths.append(write(tmp_path / name, Image.of(voxels, replace(source.spec.grid, units=""))))
     assert report(*paths, "-o", tmp_path / "page.html") == 0
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert viewer_data(page)["anatomical"] is False
