@@ -72,7 +72,8 @@ def test_others_read_it_too(tmp_path: Path) -> None:
     assert json.loads(content if isinstance(content, str) else content.rstrip(b"\0").decode()) == json.loads(TEXT)
     with rasterio.open(write(tmp_path / "a.tif", 2, TEXT)) as file:
         assert file.tags()["GEOMEDSR_PROVENANCE"] == TEXT
-    assert zarr.open_array(str(write(tmp_path / "a.zarr", 2, TEXT)), mode="r").attrs["geomedsr_provenance"] == TEXT
+    store = zarr.open(str(write(tmp_path / "a.zarr", 2, TEXT)), mode="r")
+    assert store.attrs["geomedsr"]["provenance"] == TEXT
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from geomedsr import __version__
@@ -34,9 +35,11 @@ from geomedsr.io._zarr_place import Place, is_url
 from geomedsr.run.check import Checked, check_output
 from geomedsr.run.job_records import LOCK, PLACED, inode, records_beside
 from geomedsr.run.planning import Plan, Settings, creation_options, promised, stamped
+from geomedsr.run.sidecar import write_sidecar
 from geomedsr.run.targets import make_folder
 from geomedsr.run.task_list import manifest_of
-from geomedsr.run.upscaling import Listener, announce, open_planned
+from geomedsr.run.upscaling import Listener, announce, open_planned, seen_again
+from geomedsr.run.ways import Ways
 from geomedsr.run.worker import Assignment, Result, fingerprint
 
 __all__ = ["Job", "Ways"]
@@ -44,28 +47,11 @@ __all__ = ["Job", "Ways"]
 _BEGIN, _FINISH, _CLAIMED = "begin", "finish", "claimed-"
 
 
-@dataclass(frozen=True)
-class Ways:
-    """How a job is run; nothing of it decides about the bits.
-
-    `part` is (I, N): of N processes that share the job by hand this is the I-th, counted from 1.
-    """
-
-    dask: str | None = None
-    part: tuple[int, int] = (1, 1)
-    restart: bool = False
-    force_unlock: bool = False
-    verify: bool = False
-    finish: bool = False
-
-    @property
-    def is_asked(self) -> bool:
-        """Whether somebody asked for a job in so many words."""
-        return self != Ways()
-
-
 class Job:
-    """One process's hold on a job, from `open` to `close`."""
+    """One process's hold on a job, from `open` to `close`.
+
+    `warnings` are what was said of its images, by their numbers; `told` are the files whose check was told already.
+    """
 
     def __init__(self, plans: Sequence[Plan], out: Path, settings: Settings, ways: Ways) -> None:
         self.plans, self.settings, self.ways, self.out = plans, settings, ways, out
@@ -75,6 +61,8 @@ class Job:
         self.lock = Lock(self.records, f"{LOCK}{part}-of-{parts}")
         self.is_fresh = False
         self.progress: Progress
+        self.warnings: defaultdict[int, list[str]] = defaultdict(list)
+        self.told: set[int] = set()
         self._writer = f"{part}-of-{parts}"
         self._made: list[Path] = []
         self._is_spoilt = False
@@ -193,7 +181,11 @@ class Job:
                 yield task
 
     def heard(self, result: Result) -> None:
-        """Counts a task that was done or set aside."""
+        """Counts a task that was done or set aside, and keeps what was said of it."""
+        image = self.manifest.image_of(result.task)
+        self.warnings[image] += result.warnings
+        if result.notes:
+            self.told.add(image)
         if result.why is None:
             self.progress.take({"done": result.task})
         else:
@@ -236,7 +228,7 @@ class Job:
                 return float(offset), float(scale)
             source = open_planned(made)
             try:
-                announce(made, source, self.settings, listener)
+                self.warnings[image] += announce(made, source, self.settings, listener)
                 return self._described(image, made, source, name)
             finally:
                 source.close()
@@ -324,7 +316,11 @@ class Job:
                 take_place(root, target, root.with_name(".replaced"))
         if not is_url(root):
             shutil.rmtree(root.parent, ignore_errors=True)
-        return check_output(target, after, made.before)
+        checked = replace(check_output(target, after, made.before), seen=seen_again(made))
+        if self.settings.sidecar or self.settings.bids:
+            spec = checked.spec
+            write_sidecar(target, made.job.source, spec.provenance or "", spec.grid.spacing, bids=self.settings.bids)
+        return checked
 
     def _check(self, root: Path, after: ImageSpec, made: Plan) -> None:
         """Looks at a complete output before it takes its place; a lone one that came out wrong is thrown away."""

@@ -18,7 +18,6 @@ from geomedsr.run.catalogue import load_model
 from geomedsr.run.fit import BASELINES, Fit, fit, scale_factor
 from geomedsr.run.maps import check_maps
 from geomedsr.run.provenance import provenance_of
-from geomedsr.run.sidecar import check_sidecar
 from geomedsr.run.targets import FORMATS, Job, check_conversion, check_space
 from geomedsr.run.tying import check_damping
 
@@ -107,8 +106,6 @@ def plan(job: Job, settings: Settings) -> Plan:
     finally:
         source.close()
     check_conversion(job.target, before)
-    if settings.sidecar or settings.bids:
-        check_sidecar(job.target, replace=settings.overwrite)
     model = _model_for(settings, before)
     chosen = fit(model, before, job.source.name, settings.bands, settings.axes)
     factor = upscaler_for(model, chosen, settings).factor_for(selected(before, chosen))
