@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from geomedsr.errors import JobError, WriteFailedError
+from geomedsr.errors import GeomedsrError, JobError, WriteFailedError
 from geomedsr.inference.journal import read_manifest, read_progress
 from geomedsr.io import exists_at, is_url
 from geomedsr.run.job import Job
@@ -130,10 +130,10 @@ def status_of(out: Path) -> Status:
 
 
 def under_way(out: Path) -> str | None:
-    """What is there of a job that was interrupted, or None where there is none."""
+    """What is there of a job that was interrupted, or None where there is none that can be looked at."""
     try:
         status = status_of(out)
-    except JobError:
+    except GeomedsrError:
         return None
     return f"{status.done} of {status.done + status.left + len(status.aside)} blocks"
 

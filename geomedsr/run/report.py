@@ -17,7 +17,7 @@ from geomedsr.io._staging import Staging, write_errors
 from geomedsr.run.couples import Couple, are_folders, couples
 from geomedsr.run.description import crs_name, facts
 from geomedsr.run.opened import Opened, opened
-from geomedsr.run.targets import check_folder
+from geomedsr.run.targets import check_folder, make_folder
 from geomedsr.run.upscaling import Listener
 from geomedsr.run.verifying import verify
 
@@ -135,6 +135,7 @@ class _Told:
 
 def _write_page(couple: Couple, wanted: Wanted, listener: Listener) -> _Told:
     told = _told(couple, wanted, "", listener)
+    make_folder(wanted.out.parent)
     staging = Staging(wanted.out)
     try:
         with write_errors(wanted.out):
