@@ -18,6 +18,7 @@ from geomedsr.cli import run_command
 from geomedsr.errors import OutputError
 from geomedsr.grid import Box, Grid
 from geomedsr.image import Image
+from geomedsr.inference import choice
 from geomedsr.io import format_of
 from geomedsr.io._nifti_extensions import provenance_in, with_provenance
 from geomedsr.run.inputs import Found
@@ -87,6 +88,22 @@ def test_the_extensions_of_others_are_kept(order: str) -> None:
     assert provenance_in(again, "<" if order == "<" else ">") == TEXT.replace("Ä", "B")
     broken = b"\1\0\0\0" + struct.pack(f"{order}ii", 7, 44) + b"no such size"
     assert with_provenance(broken, TEXT, order) == broken
+
+
+@pytest.mark.parametrize("precision", ["auto", "bf16"])
+def test_an_output_says_what_was_chosen_by_measuring(
+    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_SHORTEST", "_SHORTEST_CONVERTED"):
+        monkeypatch.setattr(choice, name, 0.0 if precision == "bf16" else 1e9)
+    source, out = write(tmp_path / "in.tif", 2), tmp_path / "out.tif"
+    report = upscale(source, out, "cubic", scale=2, dtype="float32", precision=precision)
+    told = read_provenance(spec_of(out))
+    assert told is not None
+    assert report.outcome is not None
+    said = told["parameters"]["precision"], told["parameters"]["backend"]
+    assert said == (report.outcome.choice.precision, report.outcome.choice.backend)
+    assert "auto" not in said
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -72,6 +72,11 @@ class Settings:
         check_damping(self.damping, consistent=self.consistent)
 
     @property
+    def is_measured(self) -> bool:
+        """Whether what the network runs with is found out by measuring."""
+        return self.precision == "auto" or (self.backend == "auto" and self.precision != "float32")
+
+    @property
     def maps(self) -> dict[str, Path]:
         """The maps to write beside the output, by kind: a file, or a folder for several outputs."""
         wanted = {"uncertainty": self.uncertainty, "hallucination": self.hallucination}

@@ -21,7 +21,7 @@ from geomedsr.run.fit import BASELINES
 from geomedsr.run.glance import Glance, Seen
 from geomedsr.run.inputs import Found, archive_of, expand
 from geomedsr.run.maps import Maps, with_maps
-from geomedsr.run.planning import Plan, Settings, creation_options, plan, promised, stamped, upscaler_for
+from geomedsr.run.planning import Plan, Settings, asked, creation_options, plan, promised, stamped, upscaler_for
 from geomedsr.run.sidecar import check_sidecar, describe_dataset, write_sidecar
 from geomedsr.run.targets import Inputs, Job, check_apart, check_target, is_file_target, make_folder, plan_targets
 from geomedsr.run.tying import tie
@@ -193,14 +193,18 @@ def announce(plan: Plan, source: Source, settings: Settings, listener: Listener)
 
 def _stream(plan: Plan, source: Source, settings: Settings, listener: Listener) -> tuple[Checked, Outcome]:
     """The output is read back before it takes its place, so that an older one gives way to a right one only."""
-    target, spec = plan.job.target, stamped(plan, settings)
+    target, upscaler = plan.job.target, upscaler_for(plan.model, plan.fit, settings, tell=listener.note)
+    if settings.is_measured:
+        choice = upscaler.chosen_for(source, asked(plan, plan.before, settings))
+        settings = replace(settings, backend=choice.backend, precision=choice.precision)  # what the output says
+    spec = stamped(plan, settings)
     exact = replace(settings, precision="float32", backend="torch")  # a map is made of small differences
     with Maps(plan.job, plan.model, plan.before, listener.progress) as maps:
         maps.write(source, spec, lambda model, intensity: upscaler_for(model, plan.fit, exact, intensity))
         bare = format_of(target).create_sink(target, spec, creation_options(settings))
         sink = _Verified(bare, plan, promised(plan, plan.before, settings), Glance(source, plan.factor))
         try:
-            outcome = upscaler_for(plan.model, plan.fit, settings, tell=listener.note).run(source, sink, maps.progress)
+            outcome = upscaler.run(source, sink, maps.progress)
         finally:
             sink.abort()  # nothing to do after a commit
         maps.commit()

@@ -57,7 +57,7 @@ def is_job(jobs: Sequence[Job], settings: Settings, *, is_asked: bool) -> bool:
             "--consistent, --uncertainty and --hallucination look at one image as a whole; a job that is journaled or "
             "shared among workers does not have them. Leave them out, or upscale the images one by one."
         )
-    if settings.precision == "auto" or (settings.backend == "auto" and settings.precision != "float32"):
+    if settings.is_measured:
         raise GeomedsrError(
             "A job has the same bits wherever its blocks are done, and what is chosen by measuring may differ: name "
             "the precision and the backend both; geomedsr doctor --benchmark tells which are fast here."
