@@ -229,6 +229,28 @@ def test_choices_that_no_job_can_have_are_refused_in_a_dry_run(source: Path, tmp
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_somebody_else_put_there_meanwhile_is_not_replaced(
+    source: Path, whole: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, finish = tmp_path / "out.zarr", ZarrOutput.finish
+    other = archive(tmp_path / "other.zarr", (8, 8, 8))
+
+    def slow(self: ZarrOutput) -> None:
+        finish(self)
+        other.rename(out)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ZarrOutput, "finish", slow)
+        assert run_command(command(source, out)) == 2
+    assert "was made by somebody else meanwhile" in said(capsys)
+    theirs = content(out)
+    assert run_command(command(source, out)) == 2
+    assert content(out) == theirs
+    out.rename(tmp_path / "theirs.zarr")
+    assert run_command([*command(source, out), "-q"]) == 0
+    assert content(out) == whole
+
+
 def test_a_run_interrupted_before_its_first_block_leaves_nothing(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

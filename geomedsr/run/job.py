@@ -28,6 +28,7 @@ from geomedsr.inference.journal import (
     write_manifest,
 )
 from geomedsr.inference.lock import Lock, Owner
+from geomedsr.io import exists_at
 from geomedsr.io._records import FolderRecords
 from geomedsr.io._staging import take_place
 from geomedsr.io._zarr_output import ZarrOutput, is_complete
@@ -311,6 +312,7 @@ class Job:
             ZarrOutput.open(root).finish()
             self._check(root, after, made)
             if not is_url(root):
+                self._check_free(target)
                 make_folder(target.parent)
                 self.records.write(note, inode(root) or b"")
                 take_place(root, target, root.with_name(".replaced"))
@@ -321,6 +323,14 @@ class Job:
             spec = checked.spec
             write_sidecar(target, made.job.source, spec.provenance or "", spec.grid.spacing, bids=self.settings.bids)
         return checked
+
+    def _check_free(self, target: Path) -> None:
+        """Refuses a place that somebody else took while the work was done."""
+        if exists_at(target) and not self.settings.overwrite:
+            raise OutputError(
+                f"{target} was made by somebody else meanwhile; move it, and the same command puts the output there; "
+                "or pass --overwrite to replace it."
+            )
 
     def _check(self, root: Path, after: ImageSpec, made: Plan) -> None:
         """Looks at a complete output before it takes its place; a lone one that came out wrong is thrown away."""
