@@ -32,6 +32,7 @@ def run_job(
         GeomedsrError: the job cannot be taken up, or cannot go on; what is done stays done.
     """
     job = Job(plans, out, settings, ways or Ways())
+    job.tell = listener.note
     job.open()
     try:
         _greet(job, listener)

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,6 +52,7 @@ class Job:
     """One process's hold on a job, from `open` to `close`.
 
     `warnings` are what was said of its images, by their numbers; `told` are the files whose check was told already.
+    `tell` hears notes.
     """
 
     def __init__(self, plans: Sequence[Plan], out: Path, settings: Settings, ways: Ways) -> None:
@@ -64,6 +65,7 @@ class Job:
         self.progress: Progress
         self.warnings: defaultdict[int, list[str]] = defaultdict(list)
         self.told: set[int] = set()
+        self.tell: Callable[[str], None] = lambda text: None
         self._writer = f"{part}-of-{parts}"
         self._made: list[Path] = []
         self._is_spoilt = False
@@ -221,7 +223,7 @@ class Job:
         """The intensity of an image; whoever comes first describes the output, and the others wait."""
         name = f"begun-{image}.json"
         lock = Lock(self.records, _BEGIN)
-        lock.wait()
+        lock.wait(listener.note)
         try:
             said = self.records.read(name)
             if said is not None:
@@ -265,7 +267,7 @@ class Job:
             GeomedsrError: it did not come out as it should.
         """
         lock = Lock(self.records, _FINISH)
-        lock.wait()
+        lock.wait(self.tell)
         try:
             if self.ways.part[1] > 1:
                 self.progress = read_progress(self.records, self.manifest.count)
