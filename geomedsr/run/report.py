@@ -17,7 +17,7 @@ from geomedsr.io._staging import Staging, write_errors
 from geomedsr.run.couples import Couple, are_folders, couples
 from geomedsr.run.description import crs_name, facts
 from geomedsr.run.opened import Opened, opened
-from geomedsr.run.targets import check_folder, make_folder
+from geomedsr.run.targets import check_folder
 from geomedsr.run.upscaling import Listener
 from geomedsr.run.verifying import verify
 
@@ -81,6 +81,8 @@ def _check_out(wanted: Wanted, many: bool) -> None:
     if many and out.suffix.lower() in (".html", ".htm"):
         raise OutputError(f"The reports of two folders are a folder; {out} would be one page.")
     check_folder(out if many else out.parent)
+    if not out.parent.is_dir():
+        raise OutputError(f"The folder {out.parent} does not exist; make it first, or choose another output.")
     if wanted.png is not None:
         check_folder(wanted.png)
     if os.path.lexists(out) and not wanted.overwrite and not (many and out.is_dir() and not any(out.iterdir())):
@@ -135,7 +137,6 @@ class _Told:
 
 def _write_page(couple: Couple, wanted: Wanted, listener: Listener) -> _Told:
     told = _told(couple, wanted, "", listener)
-    make_folder(wanted.out.parent)
     staging = Staging(wanted.out)
     try:
         with write_errors(wanted.out):

@@ -93,8 +93,8 @@ def test_what_the_output_says_of_itself_is_told(tmp_path: Path) -> None:
     fine = tmp_path / "fine.tif"
     assert run_command(["upscale", str(before), "-o", str(fine), "-m", "cubic", "--scale", "2", "-q"]) == 0
     for source, words in ((before, "made from this very input"), (other, "made from another file than this input")):
-        assert report(source, fine, "-o", tmp_path / "new" / "page.html", "--overwrite") == 0
-        page = (tmp_path / "new" / "page.html").read_text(encoding="utf-8")
+        assert report(source, fine, "-o", tmp_path / "page.html", "--overwrite") == 0
+        page = (tmp_path / "page.html").read_text(encoding="utf-8")
         assert words in page
         assert "was interpolated from its neighbours by cubic." in page
         assert "&#34;geomedsr&#34;" in page
