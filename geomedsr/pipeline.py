@@ -122,6 +122,7 @@ class Pipeline(Section):
     axes: Shape | None = None
     device: str = "auto"
     precision: Literal["float32", "bf16"] = "float32"
+    backend: Literal["auto", "torch", "openvino"] = "auto"
     tile: Numbers | None = None
     memory: str | None = None
     dtype: str | None = None

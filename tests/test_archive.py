@@ -16,6 +16,7 @@ import pytest
 import zarr
 from job_support import LINEAR, PLACES, STORED, archive, beside, content, job_folder, run_and_die
 
+import geomedsr
 from geomedsr.cli import StoppedError, run_command
 from geomedsr.errors import WriteFailedError
 from geomedsr.grid import Box
@@ -24,6 +25,7 @@ from geomedsr.io import format_of
 from geomedsr.io._records import FolderRecords
 from geomedsr.io._zarr_output import ZarrOutput
 from geomedsr.io.zarr_archive import ZarrSource
+from geomedsr.run.provenance import read_provenance
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +115,7 @@ def test_an_old_output_stays_until_the_new_one_is_complete(source: Path, tmp_pat
         (["-m", "cubic"], "model linear, and this run has cubic"),
         (["--dtype", "float32"], "--dtype nothing, and this run has float32"),
         (["--co", "chunks=8"], "--co"),
+        (["--backend", "torch"], "--backend auto, and this run has torch"),
     ],
 )
 def test_another_choice_refuses_to_go_on_and_says_which(
@@ -174,6 +177,77 @@ def test_an_interrupted_run_says_how_to_go_on(
         assert run_command(command(source, out)) == 130
     assert "interrupted; 4 of 20 blocks are done: the same command goes on" in said(capsys)
     assert run_command(command(source, out)) == 0
+    assert content(out) == whole
+
+
+def test_a_sidecar_comes_with_an_output_that_was_taken_up_again(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    assert run_and_die(command(source, out, "--sidecar"), "before a write", 3) == -9
+    assert not (tmp_path / "out.json").exists()
+    assert run_command(command(source, out, "--sidecar")) == 0
+    told = json.loads((tmp_path / "out.json").read_text())["Provenance"]
+    assert told == read_provenance(geomedsr.open_image(out).spec.provenance)
+
+
+def test_a_job_takes_the_same_glance_as_a_file(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = []
+    for out in (tmp_path / "out.zarr", tmp_path / "out.tif"):
+        assert run_command([word for word in command(source, out)[:-4] if word != "-q"]) == 0
+        lines.append(said(capsys).split("voxel, ", 1)[1])
+    assert lines[0] == lines[1]
+    assert "coarse again within" in lines[0]
+
+
+def test_an_output_that_looks_wrong_is_told_of_in_a_job(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write = ZarrOutput.write
+    monkeypatch.setattr(ZarrOutput, "write", lambda self, box, voxels: write(self, box, voxels[..., ::-1]))
+    assert run_command(command(source, tmp_path / "out.zarr", "--json")) == 0
+    told = capsys.readouterr()
+    assert "hold it against its input with geomedsr verify" in told.err
+    assert "hold it against its input" in json.loads(told.out)["warnings"][0]
+
+
+def test_an_output_that_was_complete_is_reported_not_made_again(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    choices: dict[str, Any] = {"scale": 2, "options": {"chunks": "16", "shards": "32"}, "tile": 40}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FolderRecords, "clear", lambda self: None)  # ended just before
+        assert geomedsr.upscale(source, out, "linear", **choices).status == "done"
+    assert job_folder(out).exists()
+    assert geomedsr.upscale(source, out, "linear", **choices).status == "skipped"
+    assert not job_folder(out).exists()
+
+
+def test_choices_that_no_job_can_have_are_refused_in_a_dry_run(source: Path, tmp_path: Path) -> None:
+    for choice in (["--precision", "auto"], ["--precision", "bf16"], ["--part", "1/2", "--consistent"]):
+        assert run_command(command(source, tmp_path / "out.zarr", "--dry-run", *choice)) == 2
+    assert run_command(command(source, tmp_path / "out.zarr", "--dask", "local:2", "--part", "1/2")) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_somebody_else_put_there_meanwhile_is_not_replaced(
+    source: Path, whole: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, finish = tmp_path / "out.zarr", ZarrOutput.finish
+    other = archive(tmp_path / "other.zarr", (8, 8, 8))
+
+    def slow(self: ZarrOutput) -> None:
+        finish(self)
+        other.rename(out)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ZarrOutput, "finish", slow)
+        assert run_command(command(source, out)) == 2
+    assert "was made by somebody else meanwhile" in said(capsys)
+    theirs = content(out)
+    assert run_command(command(source, out)) == 2
+    assert content(out) == theirs
+    out.rename(tmp_path / "theirs.zarr")
+    assert run_command([*command(source, out), "-q"]) == 0
     assert content(out) == whole
 
 

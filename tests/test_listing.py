@@ -32,10 +32,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def image(path: str) -> Path:
+def image(path: str, times: int = 1) -> Path:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    voxels = np.arange(80, dtype=np.float32).reshape(1, 8, 10)
+    voxels = np.arange(80, dtype=np.float32).reshape(1, 8, 10) * times
     sink = format_of(target).create_sink(target, Image.of(voxels).spec)
     sink.write(Box.whole((8, 10)), voxels)
     sink.commit()
@@ -167,6 +167,24 @@ def test_a_run_of_many_images_is_one_job(capsys: pytest.CaptureFixture[str]) -> 
     assert run_command(["run", "p.yaml"]) == 2
     assert run_command(["run", "p.yaml", "--skip-existing"]) == 0
     assert run_command(["run", "p.yaml", "--overwrite", "--set", "scale=3"]) == 0
+
+
+def test_a_pipeline_may_name_the_backend_that_its_precision_needs() -> None:
+    image("in/a.tif")
+    Path("p.yaml").write_text(WHOLE + "precision: bf16", encoding="utf-8")
+    assert run_command(["run", "p.yaml", "--dry-run", "-q"]) == 2
+    assert run_command(["run", "p.yaml", "-q", "--set", "backend=torch"]) == 0
+
+
+def test_what_is_said_of_a_file_in_a_job_is_heard(capsys: pytest.CaptureFixture[str]) -> None:
+    image("in/a.tif", times=10)
+    Path("p.yaml").write_text(WHOLE.replace("zarr, chunks: 16", "tif") + "dtype: uint8", encoding="utf-8")
+    assert run_command(["run", "p.yaml", "--json"]) == 0
+    told = capsys.readouterr()
+    assert told.err.count("check ok: out/a.tif") == 1
+    (warning,) = json.loads(told.out)["warnings"]
+    assert "do not fit into uint8" in warning
+    assert told.err.count(f"geomedsr: warning: {warning}") == 1
 
 
 def test_a_run_goes_on_with_the_images_that_are_left(capsys: pytest.CaptureFixture[str]) -> None:

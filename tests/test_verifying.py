@@ -54,14 +54,14 @@ def test_an_honest_output_passes_by_its_own_model(
     made: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before, out = made
-    command = ["verify", str(out), "--against", str(before), "--map", str(tmp_path / "map.tif")]
+    command = ["verify", str(out), "--against", str(before), "--map", str(tmp_path / "new" / "map.tif")]
     assert run_command([*command, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["model"] == "s2-rgbn-x2"  # the output says so itself
     assert {one["status"] for one in told["checks"]} <= {"ok", "warn"}
     assert {one["channel"] for one in told["checks"] if one["name"] == "consistency"} == {"B2", "B3", "B4", "B8"}
     assert all("sensor" in one["explanation"] for one in told["checks"] if one["name"] == "consistency")
-    residual, source = read(tmp_path / "map.tif"), read(before)
+    residual, source = read(tmp_path / "new" / "map.tif"), read(before)
     assert residual.spec.grid.same_place(source.spec.grid)
     assert residual.spec.channels == source.spec.channels
     assert np.isnan(residual.voxels[np.isnan(source.voxels)]).all()

@@ -14,7 +14,7 @@ import click
 from geomedsr.terminal import show
 
 if TYPE_CHECKING:
-    from geomedsr.run.job import Ways
+    from geomedsr.run.ways import Ways
 
 __all__ = [
     "ANYWHERE",
@@ -93,7 +93,7 @@ def JOB(command: Callable[..., Any]) -> Callable[..., Any]:  # noqa: N802 - used
 
 def ways_of(arguments: dict[str, Any]) -> Ways:
     """How a job is to be run, taken out of a command's arguments."""
-    from geomedsr.run.job import Ways
+    from geomedsr.run.ways import Ways
 
     return Ways(
         **{name: arguments.pop(name) for name in ("dask", "part", "verify", "finish", "restart", "force_unlock")}

@@ -11,6 +11,7 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,8 @@ __all__ = ["Lock", "Owner"]
 
 _TRIES = 100
 _CLOSE = 1.0
+_LONG = 30.0
+"""Seconds of waiting after which it is told."""
 """Seconds by which two readings of one process's start may differ."""
 
 
@@ -104,9 +107,13 @@ class Lock:
             f"The lock {self.name} in {self.records} comes and goes; other runs are at it: wait for them."
         )
 
-    def wait(self, pause: float = 0.05) -> None:
-        """Holds it from now on, after whoever held it before."""
-        while self.try_take() is not None:
+    def wait(self, tell: Callable[[str], None], pause: float = 0.05) -> None:
+        """Holds it from now on, after whoever held it before; `tell` hears of one that takes long."""
+        since, is_told = time.monotonic(), False
+        while (holder := self.try_take()) is not None:
+            if not is_told and time.monotonic() - since >= _LONG:
+                tell(f"Waiting for {holder}; if it is gone for good, end this run and pass --force-unlock.")
+                is_told = True
             time.sleep(pause)
 
     @property

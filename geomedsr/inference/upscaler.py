@@ -157,6 +157,18 @@ class Upscaler:
         window = self._window(work, self._layout(before), self._exact)
         return window, work.plan(window).step
 
+    def chosen_for(self, source: Source, after: ImageSpec) -> Choice:
+        """What an image will be worked through with, found out before its output is begun.
+
+        Raises:
+            ModelError: the network does not fit the image, or looks at all of it and it is too large.
+            OutOfMemoryError: not even the smallest tile fits.
+        """
+        layout, work = self._layout(source.spec), self._work(source.spec, after)
+        window = self._window(work, layout, self._exact)
+        intensity = self._intensity.fit(source) if self._intensity else Intensity()
+        return self._chosen(source, layout, work.plan(window), intensity)[1]
+
     @cached_property
     def _exact(self) -> TorchBackend:
         return TorchBackend(self._network, self._device)

@@ -10,7 +10,7 @@ from typing import cast
 from geomedsr import registry
 from geomedsr.errors import InputError
 from geomedsr.image import Format
-from geomedsr.io._zarr_place import Place, is_url
+from geomedsr.io._zarr_place import Place, is_url, reach_errors
 
 __all__ = ["exists_at", "format_of", "is_archive", "is_url", "suffix_of", "suffixes"]
 
@@ -32,8 +32,15 @@ def suffix_of(path: Path) -> str | None:
 
 
 def exists_at(path: Path) -> bool:
-    """Whether a name is taken, on the disk (also by a link that leads nowhere) or at a URL."""
-    return Place(path).exists() if is_url(path) else os.path.lexists(path)
+    """Whether a name is taken, on the disk (also by a link that leads nowhere) or at a URL.
+
+    Raises:
+        OutputError: the URL cannot be reached.
+    """
+    if not is_url(path):
+        return os.path.lexists(path)
+    with reach_errors(Place(path)):
+        return Place(path).exists()
 
 
 def is_archive(path: Path) -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from geomedsr.io._staging import write_errors
-from geomedsr.io._zarr_place import Place
+from geomedsr.io._zarr_place import Place, reach_errors
 
 __all__ = ["FolderRecords", "Records", "RemoteRecords", "flush", "flush_all"]
 
@@ -200,7 +200,8 @@ class RemoteRecords:
 
     def read(self, name: str) -> bytes | None:
         """An object, or None where there is none."""
-        return (self._place / name).read()
+        with reach_errors(self._place):
+            return (self._place / name).read()
 
     def write(self, name: str, data: bytes) -> None:
         """An object, in place of what was there."""
@@ -219,7 +220,8 @@ class RemoteRecords:
 
     def names(self, prefix: str = "") -> list[str]:
         """The objects, and the additions to logs, whose names begin so, sorted."""
-        return [name for name in self._place.names() if name.startswith(prefix)]
+        with reach_errors(self._place):
+            return [name for name in self._place.names() if name.startswith(prefix)]
 
     def append(self, name: str, data: bytes) -> None:
         """One more addition to a log; their names tell their order."""

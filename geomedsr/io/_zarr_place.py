@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from geomedsr.errors import GeomedsrError, InputError
+from geomedsr.errors import GeomedsrError, InputError, OutputError
 
-__all__ = ["Place", "is_url", "remote_errors"]
+__all__ = ["Place", "is_url", "reach_errors", "remote_errors"]
 
 _SCHEMES = ("s3", "gs", "gcs", "https", "http", "memory")
 _URL = re.compile(rf"^({'|'.join(_SCHEMES)}):/+(.*)$", re.DOTALL)
@@ -46,6 +46,18 @@ def remote_errors() -> Iterator[None]:
         if isinstance(error, OSError) or type(error).__module__.partition(".")[0] not in _LIBRARIES:
             raise
         raise OSError(errno.EIO, f"{type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def reach_errors(place: Place) -> Iterator[None]:
+    """Turns what keeps an output's place at a URL from being looked at into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{place} cannot be reached: {error.strerror or error}; check the address, and the credentials in the "
+            "environment."
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from geomedsr.errors import JobError, WriteFailedError
+from geomedsr.errors import GeomedsrError, JobError, WriteFailedError
 from geomedsr.inference.journal import read_manifest, read_progress
 from geomedsr.io import exists_at, is_url
-from geomedsr.run.job import Job, Ways
+from geomedsr.run.job import Job
 from geomedsr.run.job_records import holders, placed, records_beside
 from geomedsr.run.planning import Plan, Settings
-from geomedsr.run.tally import SPARED, Tally, done, failed
+from geomedsr.run.tally import SPARED, Tally, done, earlier, failed
 from geomedsr.run.targets import Job as Errand
 from geomedsr.run.upscaling import Listener, Report
+from geomedsr.run.ways import Ways
 from geomedsr.run.worker import work
 
 __all__ = ["Status", "own_targets", "run_job", "status_of", "under_way"]
@@ -31,17 +32,20 @@ def run_job(
         GeomedsrError: the job cannot be taken up, or cannot go on; what is done stays done.
     """
     job = Job(plans, out, settings, ways or Ways())
+    job.tell = listener.note
     job.open()
     try:
         _greet(job, listener)
         tally = Tally(job, listener)
         listener.begin(Errand(job.out, job.out))
+        yield from [earlier(job, image) for image in sorted(job.progress.complete)]
         if job.ways.dask is None:
             yield from _here(job, tally, listener)
         else:
             from geomedsr.run.distributed import on_cluster
 
             yield from on_cluster(job, tally, listener)
+        _take_leave(job, listener)
     except WriteFailedError as error:
         raise WriteFailedError(f"{error} What is done stays done: the same command goes on from there.") from error
     finally:
@@ -53,6 +57,16 @@ def _greet(job: Job, listener: Listener) -> None:
     done, count = job.progress.done.count, job.manifest.count
     if done:
         listener.note(f"{job.out}: {done} of {count} blocks are done; going on with the others.")
+
+
+def _take_leave(job: Job, listener: Listener) -> None:
+    part, parts = job.ways.part
+    left = len(job.manifest.entries) - len(job.progress.complete)
+    if parts > 1 and left:
+        listener.note(
+            f"{job.out}: part {part}/{parts} has done its share; {left} of {len(job.manifest.entries)} images wait for "
+            "the other parts, the last of which completes them."
+        )
 
 
 def _here(job: Job, tally: Tally, listener: Listener) -> Iterator[Report]:
@@ -69,7 +83,7 @@ def _here(job: Job, tally: Tally, listener: Listener) -> Iterator[Report]:
             yield failed(made, error)
             continue
         if checked is not None:
-            yield done(made, checked, time.perf_counter() - began, listener)
+            yield done(job, image, checked, time.perf_counter() - began, listener)
 
 
 @dataclass(frozen=True)
@@ -117,10 +131,10 @@ def status_of(out: Path) -> Status:
 
 
 def under_way(out: Path) -> str | None:
-    """What is there of a job that was interrupted, or None where there is none."""
+    """What is there of a job that was interrupted, or None where there is none that can be looked at."""
     try:
         status = status_of(out)
-    except JobError:
+    except GeomedsrError:
         return None
     return f"{status.done} of {status.done + status.left + len(status.aside)} blocks"
 

@@ -11,10 +11,10 @@ from geomedsr.io import format_of
 from geomedsr.pipeline import Pipeline
 from geomedsr.run.catalogue import fitting
 from geomedsr.run.inputs import expand
-from geomedsr.run.job import Ways
 from geomedsr.run.listing import listed
 from geomedsr.run.planning import Settings
 from geomedsr.run.upscaling import Listener, Report, upscale_all, upscale_found
+from geomedsr.run.ways import Ways
 
 __all__ = ["run_pipeline", "upscale_command"]
 
@@ -71,6 +71,7 @@ def run_pipeline(
         axes=pipeline.axes,
         device=pipeline.device,
         precision=pipeline.precision,
+        backend=pipeline.backend,
         tile=pipeline.tile,
         memory=memory,
         dtype=pipeline.dtype,

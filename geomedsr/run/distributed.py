@@ -213,14 +213,13 @@ class Foreman:
         self._failed.clear()
         while self._ends and (all_of_them or self._ends[0][1].done()):
             image, end = self._ends.popleft()
-            made = self._job.plans[image]
             try:
                 checked = end.result()
             except SPARED as error:
-                yield failed(made, error)
+                yield failed(self._job.plans[image], error)
                 continue
             if checked is not None:
-                yield done(made, checked, time.perf_counter() - self._began[image], self._listener)
+                yield done(self._job, image, checked, time.perf_counter() - self._began[image], self._listener)
 
 
 def _refusal(error: Exception | None) -> GeomedsrError:

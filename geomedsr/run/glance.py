@@ -79,6 +79,11 @@ class Glance:
                 part = voxels[(slice(self._count), *common.relative_to(box.start).slices)]
                 room[(slice(None), *common.relative_to(fine.start).slices)] = part
 
+    def read(self, written: Source) -> None:
+        """Takes them from an output that is complete."""
+        for kept, room in self._kept.items():
+            room[...] = written.read(kept.scaled(self._factor))[: self._count]
+
     def seen(self, model: Model) -> Seen:
         """What the boxes say of the output that `model` made."""
         from geomedsr.trust._degraded import interpolated

@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from geomedsr import __version__
@@ -27,6 +28,7 @@ from geomedsr.inference.journal import (
     write_manifest,
 )
 from geomedsr.inference.lock import Lock, Owner
+from geomedsr.io import exists_at
 from geomedsr.io._records import FolderRecords
 from geomedsr.io._staging import take_place
 from geomedsr.io._zarr_output import ZarrOutput, is_complete
@@ -34,9 +36,11 @@ from geomedsr.io._zarr_place import Place, is_url
 from geomedsr.run.check import Checked, check_output
 from geomedsr.run.job_records import LOCK, PLACED, inode, records_beside
 from geomedsr.run.planning import Plan, Settings, creation_options, promised, stamped
+from geomedsr.run.sidecar import write_sidecar
 from geomedsr.run.targets import make_folder
 from geomedsr.run.task_list import manifest_of
-from geomedsr.run.upscaling import Listener, announce, open_planned
+from geomedsr.run.upscaling import Listener, announce, open_planned, seen_again
+from geomedsr.run.ways import Ways
 from geomedsr.run.worker import Assignment, Result, fingerprint
 
 __all__ = ["Job", "Ways"]
@@ -44,28 +48,12 @@ __all__ = ["Job", "Ways"]
 _BEGIN, _FINISH, _CLAIMED = "begin", "finish", "claimed-"
 
 
-@dataclass(frozen=True)
-class Ways:
-    """How a job is run; nothing of it decides about the bits.
-
-    `part` is (I, N): of N processes that share the job by hand this is the I-th, counted from 1.
-    """
-
-    dask: str | None = None
-    part: tuple[int, int] = (1, 1)
-    restart: bool = False
-    force_unlock: bool = False
-    verify: bool = False
-    finish: bool = False
-
-    @property
-    def is_asked(self) -> bool:
-        """Whether somebody asked for a job in so many words."""
-        return self != Ways()
-
-
 class Job:
-    """One process's hold on a job, from `open` to `close`."""
+    """One process's hold on a job, from `open` to `close`.
+
+    `warnings` are what was said of its images, by their numbers; `told` are the files whose check was told already.
+    `tell` hears notes.
+    """
 
     def __init__(self, plans: Sequence[Plan], out: Path, settings: Settings, ways: Ways) -> None:
         self.plans, self.settings, self.ways, self.out = plans, settings, ways, out
@@ -75,6 +63,9 @@ class Job:
         self.lock = Lock(self.records, f"{LOCK}{part}-of-{parts}")
         self.is_fresh = False
         self.progress: Progress
+        self.warnings: defaultdict[int, list[str]] = defaultdict(list)
+        self.told: set[int] = set()
+        self.tell: Callable[[str], None] = lambda text: None
         self._writer = f"{part}-of-{parts}"
         self._made: list[Path] = []
         self._is_spoilt = False
@@ -193,7 +184,11 @@ class Job:
                 yield task
 
     def heard(self, result: Result) -> None:
-        """Counts a task that was done or set aside."""
+        """Counts a task that was done or set aside, and keeps what was said of it."""
+        image = self.manifest.image_of(result.task)
+        self.warnings[image] += result.warnings
+        if result.notes:
+            self.told.add(image)
         if result.why is None:
             self.progress.take({"done": result.task})
         else:
@@ -228,7 +223,7 @@ class Job:
         """The intensity of an image; whoever comes first describes the output, and the others wait."""
         name = f"begun-{image}.json"
         lock = Lock(self.records, _BEGIN)
-        lock.wait()
+        lock.wait(listener.note)
         try:
             said = self.records.read(name)
             if said is not None:
@@ -236,7 +231,7 @@ class Job:
                 return float(offset), float(scale)
             source = open_planned(made)
             try:
-                announce(made, source, self.settings, listener)
+                self.warnings[image] += announce(made, source, self.settings, listener)
                 return self._described(image, made, source, name)
             finally:
                 source.close()
@@ -272,7 +267,7 @@ class Job:
             GeomedsrError: it did not come out as it should.
         """
         lock = Lock(self.records, _FINISH)
-        lock.wait()
+        lock.wait(self.tell)
         try:
             if self.ways.part[1] > 1:
                 self.progress = read_progress(self.records, self.manifest.count)
@@ -319,12 +314,25 @@ class Job:
             ZarrOutput.open(root).finish()
             self._check(root, after, made)
             if not is_url(root):
+                self._check_free(target)
                 make_folder(target.parent)
                 self.records.write(note, inode(root) or b"")
                 take_place(root, target, root.with_name(".replaced"))
         if not is_url(root):
             shutil.rmtree(root.parent, ignore_errors=True)
-        return check_output(target, after, made.before)
+        checked = replace(check_output(target, after, made.before), seen=seen_again(made))
+        if self.settings.sidecar or self.settings.bids:
+            spec = checked.spec
+            write_sidecar(target, made.job.source, spec.provenance or "", spec.grid.spacing, bids=self.settings.bids)
+        return checked
+
+    def _check_free(self, target: Path) -> None:
+        """Refuses a place that somebody else took while the work was done."""
+        if exists_at(target) and not self.settings.overwrite:
+            raise OutputError(
+                f"{target} was made by somebody else meanwhile; move it, and the same command puts the output there; "
+                "or pass --overwrite to replace it."
+            )
 
     def _check(self, root: Path, after: ImageSpec, made: Plan) -> None:
         """Looks at a complete output before it takes its place; a lone one that came out wrong is thrown away."""

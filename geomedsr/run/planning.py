@@ -18,7 +18,6 @@ from geomedsr.run.catalogue import load_model
 from geomedsr.run.fit import BASELINES, Fit, fit, scale_factor
 from geomedsr.run.maps import check_maps
 from geomedsr.run.provenance import provenance_of
-from geomedsr.run.sidecar import check_sidecar
 from geomedsr.run.targets import FORMATS, Job, check_conversion, check_space
 from geomedsr.run.tying import check_damping
 
@@ -73,6 +72,11 @@ class Settings:
         check_damping(self.damping, consistent=self.consistent)
 
     @property
+    def is_measured(self) -> bool:
+        """Whether what the network runs with is found out by measuring."""
+        return self.precision == "auto" or (self.backend == "auto" and self.precision != "float32")
+
+    @property
     def maps(self) -> dict[str, Path]:
         """The maps to write beside the output, by kind: a file, or a folder for several outputs."""
         wanted = {"uncertainty": self.uncertainty, "hallucination": self.hallucination}
@@ -107,8 +111,6 @@ def plan(job: Job, settings: Settings) -> Plan:
     finally:
         source.close()
     check_conversion(job.target, before)
-    if settings.sidecar or settings.bids:
-        check_sidecar(job.target, replace=settings.overwrite)
     model = _model_for(settings, before)
     chosen = fit(model, before, job.source.name, settings.bands, settings.axes)
     factor = upscaler_for(model, chosen, settings).factor_for(selected(before, chosen))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from geomedsr import __version__
 from geomedsr.errors import GeomedsrError
+from geomedsr.io._zarr_place import Place, is_url
 
 if TYPE_CHECKING:
     from geomedsr.run.planning import Plan, Settings
@@ -74,11 +75,10 @@ def read_provenance(text: str | None) -> dict[str, Any] | None:
 def fingerprint(path: Path) -> dict[str, Any]:
     """The name of an input and the SHA-256 of its content, as far as it is read for that.
 
-    Of a file beyond 4 GiB the size and 64 MiB at both ends are, of a zarr array its metadata; `of` says so. What lies
-    elsewhere has a name only.
+    Of a file beyond 4 GiB the size and 64 MiB at both ends are, of a zarr array its metadata; `of` says so.
     """
-    if path.is_dir():
-        found, of = _hashed(_metadata(path)), "metadata"
+    if path.is_dir() or is_url(path):
+        found, of = _hashed(_metadata(Place(path))), "metadata"
     elif not path.is_file():
         return {"name": path.name}
     elif path.stat().st_size > _WHOLE:
@@ -117,11 +117,11 @@ def _ends(path: Path) -> Iterator[bytes]:
         yield handle.read(_END)
 
 
-def _metadata(folder: Path) -> Iterator[bytes]:
+def _metadata(store: Place) -> Iterator[bytes]:
     for name in _METADATA:
-        if (folder / name).is_file():
+        if (data := (store / name).read()) is not None:
             yield name.encode()
-            yield (folder / name).read_bytes()
+            yield data
 
 
 def _date() -> str:

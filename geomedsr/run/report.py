@@ -81,6 +81,8 @@ def _check_out(wanted: Wanted, many: bool) -> None:
     if many and out.suffix.lower() in (".html", ".htm"):
         raise OutputError(f"The reports of two folders are a folder; {out} would be one page.")
     check_folder(out if many else out.parent)
+    if not out.parent.is_dir():
+        raise OutputError(f"The folder {out.parent} does not exist; make it first, or choose another output.")
     if wanted.png is not None:
         check_folder(wanted.png)
     if os.path.lexists(out) and not wanted.overwrite and not (many and out.is_dir() and not any(out.iterdir())):

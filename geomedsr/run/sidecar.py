@@ -11,7 +11,7 @@ from typing import Any
 
 from geomedsr import __version__
 from geomedsr.errors import OutputError
-from geomedsr.io import suffix_of
+from geomedsr.io import is_url, suffix_of
 from geomedsr.io._staging import Staging, write_errors
 from geomedsr.run.provenance import read_provenance
 
@@ -27,11 +27,13 @@ def sidecar_path(target: Path) -> Path:
 
 
 def check_sidecar(target: Path, *, replace: bool) -> None:
-    """Refuses a sidecar that would replace another file.
+    """Refuses a sidecar that would replace another file, or that there is no folder for.
 
     Raises:
-        OutputError: it would.
+        OutputError: it would, or there is none.
     """
+    if is_url(target):
+        raise OutputError(f"A sidecar is a file, and {target} is a URL; leave it out: the output says it, too.")
     path = sidecar_path(target)
     if os.path.lexists(path) and not replace:
         raise OutputError(f"{path} exists already; pass --overwrite to replace it, or leave the sidecar out.")

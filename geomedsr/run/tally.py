@@ -4,24 +4,45 @@ from __future__ import annotations
 
 import math
 
-from geomedsr.errors import InputError, SetAsideError
+from geomedsr.errors import InputError, JobError, SetAsideError
+from geomedsr.io import exists_at
 from geomedsr.run.check import Checked
 from geomedsr.run.job import Job
 from geomedsr.run.planning import Plan
 from geomedsr.run.upscaling import Listener, Report
 from geomedsr.run.worker import Result
 
-__all__ = ["SPARED", "Tally", "done", "failed"]
+__all__ = ["SPARED", "Tally", "done", "earlier", "failed"]
 
 SPARED = (InputError, SetAsideError)
 """What goes wrong with one image and leaves the others alone."""
 
 
-def done(made: Plan, checked: Checked, seconds: float, listener: Listener) -> Report:
-    """The report on an image that stands at its target."""
-    job = made.job
-    listener.note(f"check ok: {job.target}: {checked}")
-    return Report(job.source, job.target, "done", made.model.name, made.before, checked.spec, seconds, made.warnings)
+def done(job: Job, image: int, checked: Checked, seconds: float, listener: Listener) -> Report:
+    """The report on an image that stands at its target; what was said of a file when it appeared is not said again."""
+    made = job.plans[image]
+    if image not in job.told:
+        listener.note(f"check ok: {made.job.target}: {checked}")
+    warnings = tuple(job.warnings[image])
+    if (doubt := checked.seen.doubt) is not None:
+        listener.warn(doubt)
+        warnings = (*warnings, doubt)
+    source, target = made.job.source, made.job.target
+    return Report(source, target, "done", made.model.name, made.before, checked.spec, seconds, warnings)
+
+
+def earlier(job: Job, image: int) -> Report:
+    """The report on an image that the job had made before this run."""
+    made = job.plans[image]
+    if exists_at(made.job.target):
+        return Report(made.job.source, made.job.target, "skipped", made.model.name, made.before)
+    return failed(
+        made,
+        JobError(
+            f"{made.job.target} was complete and is not there any more; pass --restart with --skip-existing to make it "
+            "again."
+        ),
+    )
 
 
 def failed(made: Plan, error: Exception) -> Report:
@@ -42,5 +63,9 @@ class Tally:
     def hear(self, result: Result) -> None:
         """A task was done or set aside."""
         self._job.heard(result)
+        for text in result.notes:
+            self._listener.note(text)
+        for text in result.warnings:
+            self._listener.warn(text)
         self._done += result.voxels
         self._listener.progress(min(self._done, self._total), self._total)

@@ -31,6 +31,7 @@ def manifest_of(plans: Sequence[Plan], settings: Settings) -> Manifest:
         "--bands": settings.bands,
         "--axes": settings.axes,
         "--precision": settings.precision,
+        "--backend": settings.backend,
         "--device": settings.device,
         "--tile": settings.tile,
         "--dtype": settings.dtype,

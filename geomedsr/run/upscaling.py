@@ -18,20 +18,20 @@ from geomedsr.run.channels import Selected
 from geomedsr.run.check import Checked, check_output
 from geomedsr.run.description import is_placeless
 from geomedsr.run.fit import BASELINES
-from geomedsr.run.glance import Glance
+from geomedsr.run.glance import Glance, Seen
 from geomedsr.run.inputs import Found, archive_of, expand
 from geomedsr.run.maps import Maps, with_maps
-from geomedsr.run.planning import Plan, Settings, creation_options, plan, promised, stamped, upscaler_for
-from geomedsr.run.sidecar import describe_dataset, write_sidecar
+from geomedsr.run.planning import Plan, Settings, asked, creation_options, plan, promised, stamped, upscaler_for
+from geomedsr.run.sidecar import check_sidecar, describe_dataset, write_sidecar
 from geomedsr.run.targets import Inputs, Job, check_apart, check_target, is_file_target, make_folder, plan_targets
 from geomedsr.run.tying import tie
 from geomedsr.run.values import value_warnings
 
 if TYPE_CHECKING:
     from geomedsr.inference.upscaler import Outcome
-    from geomedsr.run.job import Ways
+    from geomedsr.run.ways import Ways
 
-__all__ = ["Listener", "Report", "announce", "open_planned", "upscale", "upscale_all", "upscale_found"]
+__all__ = ["Listener", "Report", "announce", "open_planned", "seen_again", "upscale", "upscale_all", "upscale_found"]
 
 
 class Listener(Protocol):
@@ -163,6 +163,18 @@ def open_planned(plan: Plan) -> Source:
     return source if plan.fit.channels is None else Selected(source, plan.fit.channels)
 
 
+def seen_again(plan: Plan) -> Seen:
+    """What a glance at a complete output sees, where nobody saw all of it on its way."""
+    source, written = open_planned(plan), format_of(plan.job.target).open_source(plan.job.target)
+    try:
+        glance = Glance(source, plan.factor)
+        glance.read(written)
+        return glance.seen(plan.model)
+    finally:
+        source.close()
+        written.close()
+
+
 def announce(plan: Plan, source: Source, settings: Settings, listener: Listener) -> tuple[str, ...]:
     """Tells notes and warnings, the sampled values' among them."""
     after = promised(plan, plan.before, settings)
@@ -181,14 +193,18 @@ def announce(plan: Plan, source: Source, settings: Settings, listener: Listener)
 
 def _stream(plan: Plan, source: Source, settings: Settings, listener: Listener) -> tuple[Checked, Outcome]:
     """The output is read back before it takes its place, so that an older one gives way to a right one only."""
-    target, spec = plan.job.target, stamped(plan, settings)
+    target, upscaler = plan.job.target, upscaler_for(plan.model, plan.fit, settings, tell=listener.note)
+    if settings.is_measured:
+        choice = upscaler.chosen_for(source, asked(plan, plan.before, settings))
+        settings = replace(settings, backend=choice.backend, precision=choice.precision)  # what the output says
+    spec = stamped(plan, settings)
     exact = replace(settings, precision="float32", backend="torch")  # a map is made of small differences
     with Maps(plan.job, plan.model, plan.before, listener.progress) as maps:
         maps.write(source, spec, lambda model, intensity: upscaler_for(model, plan.fit, exact, intensity))
         bare = format_of(target).create_sink(target, spec, creation_options(settings))
         sink = _Verified(bare, plan, promised(plan, plan.before, settings), Glance(source, plan.factor))
         try:
-            outcome = upscaler_for(plan.model, plan.fit, settings, tell=listener.note).run(source, sink, maps.progress)
+            outcome = upscaler.run(source, sink, maps.progress)
         finally:
             sink.abort()  # nothing to do after a commit
         maps.commit()
@@ -273,6 +289,7 @@ def upscale_found(
         GeomedsrError: an input or output cannot be; with `keep_going` that is a report, too.
     """
     from geomedsr.run.archive import own_targets, run_job
+    from geomedsr.run.ways import is_job
 
     broken = {one.path: one.failure for one in found if one.failure is not None}
     named = found if is_file_target(out) else [one for one in found if one.path not in broken]
@@ -283,7 +300,9 @@ def upscale_found(
     for path, failure in broken.items():
         yield Report(path, out, "failed", settings.model, failure=failure)
     taken = Inputs([job.source for job in jobs])
-    ours = own_targets(out, restart=ways is not None and ways.restart)
+    is_asked = as_job or (ways is not None and ways.is_asked)
+    journaled = is_job(jobs, settings, is_asked=is_asked)
+    ours = own_targets(out, restart=ways is not None and ways.restart) if journaled else frozenset()
     plans: list[Plan] = []
     for job in jobs:
         step = _prepare(job, taken, settings, keep_going, ours)
@@ -294,7 +313,7 @@ def upscale_found(
     if settings.bids and plans and not dry_run and not is_file_target(out):
         out.mkdir(exist_ok=True)
         describe_dataset(out, plans[0].job.source)
-    if plans and not dry_run and _is_job(plans, settings, as_job or (ways is not None and ways.is_asked)):
+    if plans and not dry_run and journaled:
         yield from run_job(plans, out, settings, ways, listener)
         return
     for ready in plans:
@@ -302,33 +321,6 @@ def upscale_found(
         yield report
         if report.failure and not keep_going:
             return
-
-
-def _is_job(plans: Sequence[Plan], settings: Settings, is_asked: bool) -> bool:
-    """Whether the work is journaled, and taken up again by the same call.
-
-    Raises:
-        GeomedsrError: it is to be, and there is a choice that a job cannot have.
-    """
-    looks_at_all = bool(settings.maps) or settings.consistent
-    if not is_asked and (looks_at_all or not any(map(_is_archive, plans))):
-        return False
-    if looks_at_all:
-        raise GeomedsrError(
-            "--consistent, --uncertainty and --hallucination look at one image as a whole; a job that is journaled or "
-            "shared among workers does not have them. Leave them out, or upscale the images one by one."
-        )
-    if settings.precision == "auto" or (settings.backend == "auto" and settings.precision != "float32"):
-        raise GeomedsrError(
-            "A job has the same bits wherever its blocks are done, and what is chosen by measuring may differ: name "
-            "--precision and --backend both; geomedsr doctor --benchmark tells which are fast here."
-        )
-    return True
-
-
-def _is_archive(ready: Plan) -> bool:
-    job = ready.job
-    return suffix_of(job.target) == ".zarr" == suffix_of(archive_of(job.source) or job.source)
 
 
 def _prepare(job: Job, taken: Inputs, settings: Settings, keep_going: bool, ours: Collection[Path]) -> Plan | Report:
@@ -344,6 +336,8 @@ def _prepare(job: Job, taken: Inputs, settings: Settings, keep_going: bool, ours
             return Report(job.source, job.target, "skipped", settings.model)
         for path in (job.target, *job.maps.values()):
             check_target(Job(job.source, path), taken, replace=settings.overwrite)
+        if settings.sidecar or settings.bids:
+            check_sidecar(job.target, replace=settings.overwrite)
         return plan(job, settings)
     except GeomedsrError as error:
         if not keep_going:

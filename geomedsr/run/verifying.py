@@ -19,7 +19,7 @@ from geomedsr.run.check import differences
 from geomedsr.run.description import crs_name, is_placeless
 from geomedsr.run.fit import BASELINES
 from geomedsr.run.provenance import read_provenance
-from geomedsr.run.targets import Inputs, Job, check_folder, check_target
+from geomedsr.run.targets import Inputs, Job, check_folder, check_target, make_folder
 from geomedsr.trust.verify import Check, Verification, judged
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def verify(
         after.close()
         before.close()
     if residual is not None and error is not None:
+        make_folder(residual.parent)
         _write(residual, before.spec, after.spec.channels, error)
     return Verification(str(against), str(out), name, checks)
 

@@ -72,11 +72,13 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a task; `why` it was set aside, or None."""
+    """What became of a task; `why` it was set aside, or None. `notes` and `warnings` are what was said of a file."""
 
     task: int
     voxels: int
     why: str | None = None
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 Hear = Callable[[Result], None]
@@ -119,19 +121,32 @@ def _whole(assignment: Assignment, made: Plan, journal: Journal, tasks: Iterable
         journal.claim(assignment.image)
         for _ in range(TRIES):
             _check_lock(assignment)
+            heard = _Heard()
             try:
-                report = upscale(made, assignment.settings, Silent())
+                report = upscale(made, assignment.settings, heard)
             except _FATAL:
                 raise
             except Exception as error:  # noqa: BLE001  (told, and tried again)
                 why = _reason(error)
                 continue
             journal.done(task, [_file_sum(report.output)])
-            hear(Result(task, int(np.prod(assignment.entry.shape))))
+            voxels = int(np.prod(assignment.entry.shape))
+            hear(Result(task, voxels, notes=tuple(heard.notes), warnings=report.warnings))
             break
         else:
             journal.aside(task, why)
             hear(Result(task, 0, why))
+
+
+class _Heard(Silent):
+    """A listener that keeps the notes, for whoever hears of the task."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Keeps it."""
+        self.notes.append(text)
 
 
 def _file_sum(path: Path) -> str | None:

@@ -58,6 +58,17 @@ def test_a_lock_that_says_nothing_is_taken_over(records: FolderRecords) -> None:
     Lock(records, "lock").take("out")
 
 
+def test_who_waits_long_says_for_whom(records: FolderRecords, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geomedsr.inference.lock._LONG", 0.01)
+    first, second, told = Lock(records, "lock"), Lock(records, "lock"), list[str]()
+    first.take("out")
+    threading.Timer(0.2, first.drop).start()
+    second.wait(told.append, pause=0.02)
+    assert second.is_held
+    (line,) = told
+    assert f"Waiting for process {first.owner.pid} on" in line
+
+
 def test_of_many_one_gets_it(records: FolderRecords) -> None:
     records.write("lock", json.dumps(asdict(replace(Owner.here(), pid=2**22 + 7))).encode())
     locks = [Lock(records, "lock") for _ in range(8)]
@@ -73,7 +84,7 @@ def test_who_waits_gets_it_next(records: FolderRecords) -> None:
     first, second = Lock(records, "lock"), Lock(records, "lock")
     first.take("out")
     threading.Timer(0.1, first.drop).start()
-    second.wait()
+    second.wait(pytest.fail)
     assert second.is_held
 
 

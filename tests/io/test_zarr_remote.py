@@ -123,13 +123,25 @@ def test_missing_objects_on_s3_are_counted(bucket: str) -> None:
     assert np.isnan(source.read(Box((32, 0), (40, 60)))).all()
 
 
-def test_a_server_that_is_not_there_is_one_sentence(bucket: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["info", "{there}"], "The zarr metadata of s3://archive/a.zarr cannot be read"),
+        (["upscale", "{here}", "-o", "{there}", "-m", "cubic", "--scale", "2"], "a.zarr cannot be reached"),
+        (["upscale", "{here}", "-o", "{there}", "--status"], "a.zarr cannot be reached"),
+    ],
+)
+def test_a_server_that_is_not_there_is_one_sentence(
+    arguments: list[str], sentence: str, bucket: str, tmp_path: Path
+) -> None:
+    write(tmp_path / "in.zarr")
     environment = {**os.environ, "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
-    command = [sys.executable, "-m", "geomedsr", "info", f"{bucket}/a.zarr"]
+    words = [word.format(here=tmp_path / "in.zarr", there=f"{bucket}/a.zarr") for word in arguments]
+    command = [sys.executable, "-m", "geomedsr", *words]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "The zarr metadata of s3://archive/a.zarr cannot be read" in done.stderr
+    assert sentence in done.stderr
 
 
 @pytest.fixture
