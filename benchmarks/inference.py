@@ -5,7 +5,8 @@
 - TorchIO: `GridSampler` and `GridAggregator`, patches of 96 that overlap by 24, cropped (its default).
 - plain: the network on the whole volume in one call, which the others' outputs are compared with.
 
-All take turns in one run. Peak memory is that of a process that does nothing else.
+All take turns in one run. Peak memory is that of a process that does nothing else. On a smaller volume the windows are
+smaller alike, so that there are as many of them.
 
     python -m benchmarks.inference --size 1 --repeats 5 --out pictures
 """
@@ -13,6 +14,7 @@ All take turns in one run. Peak memory is that of a process that does nothing el
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,7 +31,8 @@ from geomedsr.networks import edsr
 from geomedsr.networks._network import Network
 from geomedsr.task import Task
 
-_ROI = 96
+_LARGE = (160, 192, 160)
+_ROI, _OVERLAP = 96, 24
 _NETWORKS: dict[str, tuple[Task, dict[str, int]]] = {
     "3D": (Task(3, 1, (2, 2, 2)), {"width": 32, "blocks": 4}),
     "slices": (Task(2, 1, (2, 2)), {"width": 64, "blocks": 16}),
@@ -70,6 +73,11 @@ def plain(network: Network, voxels: Voxels) -> Voxels:
         return np.asarray(torch.cat([network(one[None]) for one in slices])[:, 0].movedim(0, 2))
 
 
+def _scaled(length: int, voxels: Voxels) -> int:
+    scaled: int = round(length * voxels.shape[0] / _LARGE[0])
+    return scaled
+
+
 def monai(network: Network, voxels: Voxels, overlap: float) -> Voxels:
     """MONAI's sliding window, at its usual settings."""
     from monai.inferers import sliding_window_inference
@@ -80,10 +88,10 @@ def monai(network: Network, voxels: Voxels, overlap: float) -> Voxels:
         return found
 
     if network.task.ndim == 3:
-        roi = tuple(min(_ROI, n) for n in voxels.shape)  # larger windows are filled up with zeros, and cost
+        roi: Shape = (_scaled(_ROI, voxels),) * 3
         return np.asarray(windows(torch.from_numpy(voxels)[None, None], roi)[0, 0])
     slices = torch.from_numpy(voxels).movedim(2, 0)[:, None]
-    roi = tuple(min(_ROI, n) for n in voxels.shape[:2])
+    roi = (_scaled(_ROI, voxels),) * 2
     return np.asarray(torch.cat([windows(one[None], roi) for one in slices])[:, 0].movedim(0, 2))
 
 
@@ -95,8 +103,8 @@ def torchio(network: Network, voxels: Voxels) -> Voxels:
         return tio.Subject(image=tio.ScalarImage(tensor=torch.empty((1, *shape))))
 
     planar, factor = network.task.ndim == 2, (*network.task.factor, 1)[:3]
-    patch = tuple(min(n, most) for n, most in zip(voxels.shape, (_ROI, _ROI, 1 if planar else _ROI), strict=True))
-    overlap = (24, 24, 0 if planar else 24)
+    roi, twice = _scaled(_ROI, voxels), 2 * _scaled(_OVERLAP // 2, voxels)  # it wants an even overlap
+    patch, overlap = (roi, roi, 1 if planar else roi), (twice, twice, 0 if planar else twice)
     coarse = tio.Subject(image=tio.ScalarImage(tensor=torch.from_numpy(voxels)[None]))
     sampler = tio.GridSampler(coarse, patch, overlap)
     fine = [tuple(n * f for n, f in zip(lengths, factor, strict=True)) for lengths in (voxels.shape, patch, overlap)]
@@ -119,23 +127,24 @@ WAYS: dict[str, Callable[[Network, Voxels], Voxels]] = {
 }
 
 
-def once(name: str, way: str, shape: Shape) -> None:
-    """One way in a process of its own, for its peak memory."""
-    WAYS[way](network_of(name), volume(shape))
+def once(name: str, way: str, shape: Shape, wanted: Path) -> float:
+    """One way in a process of its own, for its peak memory; gives how far it is from what is wanted, of its range."""
+    found, whole = WAYS[way](network_of(name), volume(shape)), np.load(wanted, mmap_mode="r")
+    return float(max(np.abs(mine - one).max() for mine, one in zip(found, whole, strict=True)) / np.ptp(whole))
 
 
 def compare(name: str, shape: Shape, repeats: int, out: Path | None) -> None:
     """Prints the table of one network."""
     network, voxels = network_of(name), volume(shape)
-    whole = plain(network, voxels)
-    spread = float(np.ptp(whole))
-    far = {way: float(np.abs(run(network, voxels) - whole).max()) / spread for way, run in WAYS.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        wanted = Path(folder) / "whole.npy"
+        np.save(wanted, plain(network, voxels))
+        alone = {way: peak_of(once, name, way, shape, wanted) for way in WAYS}
     seconds = turns({way: partial(run, network, voxels) for way, run in WAYS.items()}, repeats)
-    peaks = {way: peak_of(once, name, way, shape)[0] for way in WAYS}
     exact = seconds["ours, float32"]
     rows = [
         (way, f"{s:.2f}", f"{s / exact:.2f}", f"{s / seconds['ours, auto']:.2f}",
-         f"{s / voxels.size * 1e9:.0f}", f"{peaks[way] / 2**20:.0f}", f"{far[way]:.1e}")
+         f"{s / voxels.size * 1e9:.0f}", f"{alone[way][0] / 2**20:.0f}", f"{alone[way][1]:.1e}")
         for way, s in seconds.items()
     ]  # fmt: skip
     settings = ", ".join(f"{key} {value}" for key, value in network.settings.items())
@@ -152,12 +161,12 @@ def compare(name: str, shape: Shape, repeats: int, out: Path | None) -> None:
 def main() -> None:
     """Runs the comparison for a network of three axes and for one of two, on slices."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=float, default=0.7, help="length of each axis, of 160 x 192 x 160")
+    parser.add_argument("--size", type=float, default=0.6, help="length of each axis, of 160 x 192 x 160")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", choices=list(_NETWORKS), help="one of the networks")
     parser.add_argument("--out", type=Path, help="folder for the pictures")
     asked = parser.parse_args()
-    shape = tuple(max(32, int(n * asked.size)) for n in (160, 192, 160))
+    shape = tuple(max(32, int(n * asked.size)) for n in _LARGE)
     for name in [asked.only] if asked.only else list(_NETWORKS):
         compare(name, shape, asked.repeats, asked.out)
 

@@ -42,13 +42,15 @@ _MORE = 4
 @dataclass(frozen=True, slots=True)
 class Choice:
     """What a job runs with, and why. `speedup` is against torch's float32 on a piece of the job, `psnr` (dB, inf:
-    the same) from it; both are None where nothing was measured.
+    the same) from it; both are None where nothing was measured. `refused` is why what could have been faster was not
+    to be had, a sentence (empty: nothing was refused).
     """
 
     backend: str
     precision: str
     speedup: float | None = None
     psnr: float | None = None
+    refused: str = ""
 
     def __str__(self) -> str:
         if self.speedup is None or self.psnr is None:
@@ -126,19 +128,21 @@ def _fastest(
 ) -> tuple[Backend, Choice]:
     wanted = exact.run(batch)
     close: list[tuple[Backend, float]] = []
+    refused = ""
     for name, precision in candidates:
         try:
             made = _make(network, exact, name, precision)
             distance = psnr(made.run(batch), wanted)
-        except GeomedsrError:
+        except GeomedsrError as error:
             if (name, precision) == candidates[0]:
                 raise
+            refused = str(error)
             continue  # a network that OpenVINO cannot convert has torch
         if precision == "float32" or distance >= bound:
             close.append((made, distance))
     slow, *times = _race([exact, *(made for made, _ in close)], batch)
     seconds, (made, distance) = min(zip(times, close, strict=True), key=lambda pair: pair[0])
-    return made, Choice(made.name, made.precision, slow / seconds, distance)
+    return made, Choice(made.name, made.precision, slow / seconds, distance, refused)
 
 
 def _race(backends: list[Backend], batch: Voxels) -> list[float]:

@@ -197,6 +197,8 @@ class Upscaler:
 
         voxels = len(plan) * math.prod(plan.window) * layout.channels // layout.seen
         backend, choice = choose(self._network, self._exact, self._asked_backend, self._precision, voxels, piece)
+        if self._told and choice.refused:
+            self._told(f"Runs without what could have been faster: {choice.refused}")
         if self._told and "auto" in (self._asked_backend, self._precision) and backend is not self._exact:
             self._told(f"Runs in {choice}.")
         self._choice = backend, choice

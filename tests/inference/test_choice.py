@@ -124,6 +124,23 @@ def test_openvino_is_refused_before_the_work_where_it_is_missing(monkeypatch: py
         check_asked("openvino", "float32", "cpu")
 
 
+def test_a_backend_that_refuses_a_network_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing(Fake):
+        def run(self, batch: Voxels) -> Voxels:
+            raise GeomedsrError("OpenVINO cannot convert this network.")
+
+    found = chosen(monkeypatch, [FAST, Refusing("openvino", "bf16", 8e4, 2e-4)], "auto", "auto")
+    assert (found.backend, found.precision) == ("torch", "bf16")
+    assert found.refused == "OpenVINO cannot convert this network."
+    told: list[str] = []
+    upscaler = Upscaler(NETWORK, None, precision="auto", tell=told.append)
+    monkeypatch.undo()
+    monkeypatch.setattr("geomedsr.inference.upscaler.choose", lambda _network, exact, *_: (exact, found))
+    source = Image.of(np.zeros((1, 16, 16), np.float32))
+    upscaler.run(source, Image.empty(source.spec.upscaled((2, 2))))
+    assert told == ["Runs without what could have been faster: OpenVINO cannot convert this network."]
+
+
 def test_a_piece_is_the_middle_and_keeps_what_the_network_strides_by() -> None:
     batch = np.arange(6 * 96 * 120, dtype=np.float32).reshape(6, 1, 96, 120)
     assert choice._middle(batch, 10**9, 1) is not None
