@@ -19,7 +19,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from geomedsr.errors import ClusterError
 
-__all__ = ["Cluster", "Greeting", "Outcome"]
+__all__ = ["Cluster", "Greeting", "Outcome", "local_workers"]
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -40,6 +40,17 @@ _LOOK = 1.0
 """Seconds after which the workers are counted anew: they come and go."""
 
 _turn = threading.Lock()
+
+
+def local_workers(where: str | None) -> int:
+    """How many workers a cluster has on this machine; 0 where it is none, or lies elsewhere.
+
+    Example:
+        >>> local_workers("local:3"), local_workers("tcp://host:8786")
+        (3, 0)
+    """
+    local = re.fullmatch(r"local(?::(\d+))?", where or "")
+    return (int(local[1] or 0) or len(os.sched_getaffinity(0))) if local else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +89,8 @@ class Cluster:
         except ImportError as error:
             raise ClusterError("--dask needs dask; run: pip install 'geomedsr[cluster]'.") from error
         _hush()
-        local = re.fullmatch(r"local(?::(\d+))?", self._where)
-        if local:
-            self._start(distributed, int(local[1] or 0) or len(os.sched_getaffinity(0)))
+        if local := local_workers(self._where):
+            self._start(distributed, local)
         elif "://" not in self._where:
             raise ClusterError(f"--dask is local, local:4 or a scheduler such as tcp://host:8786, not {self._where}.")
         try:

@@ -146,15 +146,17 @@ class Upscaler:
         backend, choice = self._chosen(source, layout, work.plan(window), intensity)
         return Session(source, sink, layout, work, backend, intensity, window, progress, choice)
 
-    def window_for(self, before: ImageSpec, after: ImageSpec) -> tuple[Shape, Shape]:
+    def window_for(self, before: ImageSpec, after: ImageSpec, sharers: int = 1) -> tuple[Shape, Shape]:
         """The window that an image and its output are worked through with, and the hr voxels that each brings forward.
+
+        `sharers` are as many as work side by side in the memory at hand.
 
         Raises:
             ModelError: the network does not fit the image, or looks at all of it and it is too large.
             OutOfMemoryError: not even the smallest tile fits.
         """
         work = self._work(before, after)
-        window = self._window(work, self._layout(before), self._exact)
+        window = self._window(work, self._layout(before), self._exact, sharers)
         return window, work.plan(window).step
 
     def chosen_for(self, source: Source, after: ImageSpec) -> Choice:
@@ -204,9 +206,9 @@ class Upscaler:
         self._choice = backend, choice
         return self._choice
 
-    def _window(self, work: Work, layout: Layout, backend: Backend) -> Shape:
+    def _window(self, work: Work, layout: Layout, backend: Backend, sharers: int = 1) -> Shape:
         demand = _demand(work, layout, backend)
-        limit = self._memory or backend.available() // 2
+        limit = self._memory or backend.available() // (2 * sharers)
         if self._network.reach is None:
             if (needed := demand(work.padded).bytes) > limit:
                 raise ModelError(

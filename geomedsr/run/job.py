@@ -19,6 +19,7 @@ from pathlib import Path
 from geomedsr import __version__
 from geomedsr.errors import LockedError, OutputError, SetAsideError
 from geomedsr.image import ImageSpec, Source
+from geomedsr.inference.cluster import local_workers
 from geomedsr.inference.journal import (
     Journal,
     Progress,
@@ -57,7 +58,7 @@ class Job:
 
     def __init__(self, plans: Sequence[Plan], out: Path, settings: Settings, ways: Ways) -> None:
         self.plans, self.settings, self.ways, self.out = plans, settings, ways, out
-        self.manifest = manifest_of(plans, settings)
+        self.manifest = manifest_of(plans, settings, max(1, local_workers(ways.dask)))
         self.records = records_beside(out)
         part, parts = ways.part
         self.lock = Lock(self.records, f"{LOCK}{part}-of-{parts}")

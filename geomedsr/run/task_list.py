@@ -19,8 +19,8 @@ from geomedsr.run.worker import fingerprint, ready_upscaler
 __all__ = ["manifest_of"]
 
 
-def manifest_of(plans: Sequence[Plan], settings: Settings) -> Manifest:
-    """The manifest of a job that does what was planned.
+def manifest_of(plans: Sequence[Plan], settings: Settings, sharers: int = 1) -> Manifest:
+    """The manifest of a job that does what was planned, by `sharers` of this machine's memory.
 
     Raises:
         GeomedsrError: an output cannot be stored as it is asked for, or no tile fits into memory.
@@ -40,10 +40,10 @@ def manifest_of(plans: Sequence[Plan], settings: Settings) -> Manifest:
         "the weights": sorted({fingerprint(made.model) for made in plans}),
     }
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in choices.items()}
-    return Manifest(__version__, plain, tuple(_entry(made, settings) for made in plans))
+    return Manifest(__version__, plain, tuple(_entry(made, settings, sharers) for made in plans))
 
 
-def _entry(made: Plan, settings: Settings) -> Entry:
+def _entry(made: Plan, settings: Settings, sharers: int) -> Entry:
     job = made.job
     after = asked(made, made.before, settings)
     whole = Entry(str(job.source), str(job.target), _identity(job.source), after.grid.shape, made.factor)
@@ -51,7 +51,7 @@ def _entry(made: Plan, settings: Settings) -> Entry:
         return whole
     spec = design(job.target, after, creation_options(settings)).spec
     assert spec.chunks is not None, "a zarr output has blocks"
-    window, kept = ready_upscaler(made, settings).window_for(selected(made.before, made.fit), spec)
+    window, kept = ready_upscaler(made, settings).window_for(selected(made.before, made.fit), spec, sharers)
     step = block_step(kept, spec.chunks, spec.grid.shape)
     return Entry(whole.source, whole.target, whole.identity, whole.shape, whole.factor, window, step)
 
