@@ -201,6 +201,13 @@ def test_bids_derivatives_have_their_names_and_fields(tmp_path: Path) -> None:
     assert described["DatasetLinks"] == {"raw": "../raw"}
 
 
+def test_bids_is_for_images_in_mm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = write(tmp_path / "sub-01_T1w.tif", 2), tmp_path / "out"
+    assert run_command(["upscale", str(source), "-o", str(out), "-m", "linear", "--scale", "2", "--bids"]) == 2
+    assert "--bids is for images in mm; sub-01_T1w.tif" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_names_that_are_not_of_bids_are_refused(tmp_path: Path) -> None:
     assert bids_name("sub-01_desc-x_T1w.nii") == "sub-01_desc-sr_T1w.nii"
     with pytest.raises(OutputError, match="BIDS names"):

@@ -18,6 +18,7 @@ from geomedsr.run.catalogue import load_model
 from geomedsr.run.fit import BASELINES, Fit, fit, scale_factor
 from geomedsr.run.maps import check_maps
 from geomedsr.run.provenance import provenance_of
+from geomedsr.run.sidecar import check_bids
 from geomedsr.run.targets import FORMATS, Job, check_conversion, check_space
 from geomedsr.run.tying import check_damping
 
@@ -111,6 +112,8 @@ def plan(job: Job, settings: Settings) -> Plan:
     finally:
         source.close()
     check_conversion(job.target, before)
+    if settings.bids:
+        check_bids(job.source.name, before.grid.units)
     model = _model_for(settings, before)
     chosen = fit(model, before, job.source.name, settings.bands, settings.axes)
     factor = upscaler_for(model, chosen, settings).factor_for(selected(before, chosen))

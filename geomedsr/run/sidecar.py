@@ -15,7 +15,7 @@ from geomedsr.io import is_url, suffix_of
 from geomedsr.io._staging import Staging, write_errors
 from geomedsr.run.provenance import read_provenance
 
-__all__ = ["bids_name", "check_sidecar", "describe_dataset", "sidecar_path", "write_sidecar"]
+__all__ = ["bids_name", "check_bids", "check_sidecar", "describe_dataset", "sidecar_path", "write_sidecar"]
 
 _NAME = re.compile(r"sub-[A-Za-z0-9]+(_[A-Za-z]+-[A-Za-z0-9]+)*_[A-Za-z0-9]+")
 _VERSION = "1.10.0"
@@ -37,6 +37,17 @@ def check_sidecar(target: Path, *, replace: bool) -> None:
     path = sidecar_path(target)
     if os.path.lexists(path) and not replace:
         raise OutputError(f"{path} exists already; pass --overwrite to replace it, or leave the sidecar out.")
+
+
+def check_bids(name: str, units: str) -> None:
+    """Refuses an image that BIDS has no words for.
+
+    Raises:
+        OutputError: it is not in mm.
+    """
+    if units != "mm":
+        found = f"is in {units}" if units else "does not tell its units"
+        raise OutputError(f"--bids is for images in mm; {name} {found}. Pass --sidecar instead.")
 
 
 def bids_name(name: str) -> str:
