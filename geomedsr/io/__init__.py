@@ -12,7 +12,7 @@ from geomedsr.errors import InputError
 from geomedsr.image import Format
 from geomedsr.io._zarr_place import Place, is_url, reach_errors
 
-__all__ = ["exists_at", "format_of", "is_archive", "is_url", "suffix_of", "suffixes"]
+__all__ = ["exists_at", "format_of", "is_archive", "is_url", "levels_of", "suffix_of", "suffixes"]
 
 
 @cache
@@ -61,3 +61,13 @@ def format_of(path: Path) -> Format:
     if suffix is None:
         raise InputError(f"{path} has no suffix that is known; known are {', '.join(sorted(suffixes()))}.")
     return cast(Format, registry.load("io", suffixes()[suffix]))
+
+
+def levels_of(path: Path) -> tuple[Path, ...]:
+    """The resolutions of the image at a path, finest first: a path each, or only its own where its format has one.
+
+    Raises:
+        InputError: its metadata is broken.
+    """
+    levels = getattr(format_of(path), "levels", None)
+    return (path,) if levels is None else cast(tuple[Path, ...], levels(path))

@@ -16,6 +16,7 @@ from geomedsr.image import ImageSpec
 from geomedsr.io import format_of
 from geomedsr.run.catalogue import load_model
 from geomedsr.run.fit import BASELINES, Fit, fit, scale_factor
+from geomedsr.run.levels import finest_fitting, spec_of
 from geomedsr.run.maps import check_maps
 from geomedsr.run.provenance import provenance_of
 from geomedsr.run.sidecar import check_bids
@@ -106,16 +107,16 @@ def plan(job: Job, settings: Settings) -> Plan:
     Raises:
         GeomedsrError: the input cannot be read, the model does not fit, or the output cannot be.
     """
-    source = format_of(job.source).open_source(job.source)
-    try:
-        before = source.spec
-    finally:
-        source.close()
+    before = spec_of(job.source)
     check_conversion(job.target, before)
     if settings.bids:
         check_bids(job.source.name, before.grid.units)
     model = _model_for(settings, before)
+    level, note = finest_fitting(job.source, model, settings.axes)
+    if note is not None:
+        job, before = replace(job, source=level), spec_of(level)
     chosen = fit(model, before, job.source.name, settings.bands, settings.axes)
+    chosen = replace(chosen, notes=(*chosen.notes, note)) if note else chosen
     factor = upscaler_for(model, chosen, settings).factor_for(selected(before, chosen))
     made = Plan(job, model, chosen, before, factor)
     check_maps(made.job, model, before)
