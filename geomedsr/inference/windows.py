@@ -18,11 +18,11 @@ from geomedsr.tiling import Plan, plan, smallest_window
 
 __all__ = ["Demand", "Work", "choose_window", "halve"]
 
-_DEAR = 1.03
+_DEAR = 1.15
 """Above this redundancy more than the frugal memory is spent."""
 
-_WORTH = 0.98
-"""What each doubling of the memory must bring the redundancy down to."""
+_WORTH = 0.95
+"""What twice the memory must bring the redundancy down to."""
 
 _TILE_COST = 8192
 """What a tile costs besides its voxels, in voxels: threads that meet, and small kernels."""
@@ -84,14 +84,14 @@ def choose_window(work: Work, demand: Callable[[Shape], Demand], frugal: int, li
     """The window of the least cost within `frugal` bytes, or within `limit` where that saves much; None: none fits."""
     choices = sorted(_choices(work), key=lambda choice: choice.cost)
     best: _Choice | None = None
-    budget, wanted = min(frugal, limit), math.inf
+    budget = min(frugal, limit)
     while True:
         found = _first(choices, demand, budget)
-        if found and found.redundancy <= wanted:
-            best, wanted = found, found.redundancy
+        if found and (best is None or found.redundancy < best.redundancy * _WORTH):
+            best = found
         if budget >= limit or (best and best.redundancy <= _DEAR):
             return best.window if best else None
-        budget, wanted = min(2 * budget, limit), wanted * _WORTH
+        budget = min(2 * budget, limit)
 
 
 def _first(choices: list[_Choice], demand: Callable[[Shape], Demand], budget: int) -> _Choice | None:
