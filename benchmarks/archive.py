@@ -69,6 +69,11 @@ def command(source: Path | str, out: Path | str, *more: str, model: tuple[str, .
     return [sys.executable, "-m", "geomedsr", "upscale", str(source), "-o", str(out), "-m", *model, "-q", *more]
 
 
+def _words(model: str) -> tuple[str, ...]:
+    """The command line's words for a model."""
+    return (model,) if model == "s2-rgbn-x2" else (model, "--scale", "2", "--tile", "256")
+
+
 def run(arguments: list[str]) -> float:
     """Seconds that a command took, which must succeed."""
     began = time.perf_counter()
@@ -154,7 +159,7 @@ def _computes(process: psutil.Process) -> bool:
 def same(asked: argparse.Namespace, folder: Path) -> None:
     """In process, two workers, two parts at the same time: one checksum."""
     source = generate(folder / "in.zarr", asked.size)
-    model = ("s2-rgbn-x2",) if asked.model == "s2-rgbn-x2" else (asked.model, "--scale", "2", "--tile", "256")
+    model = _words(asked.model)
     run(command(source, folder / "one.zarr", model=model))
     run(command(source, folder / "two.zarr", "--dask", "local:2", model=model))
     parts = [subprocess.Popen(command(source, folder / "parts.zarr", "--part", f"{i}/2", model=model)) for i in (1, 2)]
@@ -247,7 +252,7 @@ def memory(asked: argparse.Namespace, folder: Path) -> None:
     for where in ((), ("--dask", "local:2")):
         for length in (asked.size // 2, asked.size):
             source = generate(folder / f"in{length}.zarr", length)
-            main, worker = _peaks(command(source, folder / "out.zarr", *where, model=("s2-rgbn-x2",)))
+            main, worker = _peaks(command(source, folder / "out.zarr", *where, model=_words(asked.model)))
             shutil.rmtree(folder / "out.zarr")
             name = " ".join(where) or "in process"
             print(

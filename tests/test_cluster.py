@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +71,10 @@ def test_a_killed_worker_is_survived(
     def killing(self: Any, outcome: Any) -> None:
         take(self, outcome)
         process = next(iter(scheduler.workers.values())).process.process
-        if len(killed) < 2 and process is not None:  # there is none while the next worker is started
-            killed.append(process.pid)
-            os.kill(process.pid, signal.SIGKILL)
+        if len(killed) < 2 and process is not None:
+            with suppress(ProcessLookupError):  # there is none while the next worker is started
+                os.kill(process.pid, signal.SIGKILL)
+                killed.append(process.pid)
 
     monkeypatch.setattr(distributed.Foreman, "take", killing)
     assert run_command(command(source, out, "--dask", scheduler.scheduler_address)) == 0
