@@ -81,6 +81,23 @@ class _Axis:
             yield begin, stop
             begin = stop
 
+    def side(self) -> int:
+        """The length of equal parts of the output, the fewest of which each is within what one window can keep.
+
+        Windows at the ends keep more than those between them, so two parts may do where the step makes three.
+        """
+        total = self.length * self.factor
+        if self.count == 1:
+            return total
+        best = self.step
+        for count in range(-(-total // self.step) - 1, 0, -1):
+            side = -(-total // (count * self.unit)) * self.unit
+            parts = ((begin, min(begin + side, total)) for begin in range(0, total, side))
+            if any(sum(1 for _ in self.pieces(*part)) > 1 for part in parts):
+                break
+            best = side
+        return best
+
 
 def _axis(length: int, factor: int, window: int, halo: int, chunk: int, multiple: int) -> _Axis:
     padded = -(-length // multiple) * multiple
@@ -135,9 +152,9 @@ class Plan(Sequence[Tile]):
         return self.tile(Box(tuple(a.cut(i) for a, i in cuts), tuple(a.cut(i + 1) for a, i in cuts)))
 
     @property
-    def step(self) -> Shape:
-        """The hr voxels that every window keeps on each axis, between those at the ends."""
-        return tuple(axis.step or axis.length * axis.factor for axis in self._axes)
+    def sides(self) -> Shape:
+        """The hr voxels on each axis of equal parts of the output, each of which one window can give."""
+        return tuple(axis.side() for axis in self._axes)
 
     @property
     def redundancy(self) -> float:

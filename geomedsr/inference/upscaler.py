@@ -147,7 +147,7 @@ class Upscaler:
         return Session(source, sink, layout, work, backend, intensity, window, progress, choice)
 
     def window_for(self, before: ImageSpec, after: ImageSpec, sharers: int = 1) -> tuple[Shape, Shape]:
-        """The window that an image and its output are worked through with, and the hr voxels that each brings forward.
+        """The window that an image and its output are worked through with, and the hr voxels of parts that it can give.
 
         `sharers` are as many as work side by side in the memory at hand.
 
@@ -157,7 +157,7 @@ class Upscaler:
         """
         work = self._work(before, after)
         window = self._window(work, self._layout(before), self._exact, sharers)
-        return window, work.plan(window).step
+        return window, work.plan(window).sides
 
     def chosen_for(self, source: Source, after: ImageSpec) -> Choice:
         """What an image will be worked through with, found out before its output is begun.
