@@ -55,7 +55,9 @@ def test_who_is_known_to_be_gone(changes: dict[str, object], is_gone: bool) -> N
 
 def test_a_lock_that_says_nothing_is_taken_over(records: FolderRecords) -> None:
     records.write("lock", b"")
-    Lock(records, "lock").take("out")
+    lock = Lock(records, "lock")
+    lock.take("out")
+    assert lock.is_held
 
 
 def test_who_waits_long_says_for_whom(records: FolderRecords, monkeypatch: pytest.MonkeyPatch) -> None:
