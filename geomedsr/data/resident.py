@@ -84,7 +84,11 @@ class ResidentPairs:
         lr, hr = self._pairs(chosen, rng, generator)
         gain = torch.from_numpy(rng.uniform(1 - self.augment.gain, 1 + self.augment.gain, self.size)).to(lr)
         gain = gain.reshape(-1, *[1] * (lr.ndim - 1))
-        return lr * gain, hr * gain
+        lr, hr = lr * gain, hr * gain
+        if self.augment.offset > 0:
+            level = torch.from_numpy(rng.uniform(-self.augment.offset, self.augment.offset, self.size)).to(gain)
+            lr, hr = lr + level.reshape(gain.shape), hr + level.reshape(gain.shape)
+        return lr, hr
 
     def _window(self) -> Shape:
         patch, margin = self.patches.patch, self.patches.margin

@@ -249,7 +249,7 @@ def _pairs(recipe: Recipe, subjects: Sequence[Subject], degradation: Degradation
         candidates=sampling.candidates,
         inside=sampling.inside,
     )
-    augment = Augment(recipe.factor, sampling.flips, sampling.turns, sampling.gain)
+    augment = Augment(recipe.factor, sampling.flips, sampling.turns, sampling.gain, sampling.offset)
     batch = sampling.batch * team.size
     if sampling.resident:
         return ResidentPairs(patches, degradation, augment, batch, recipe.seed, team.device)
