@@ -121,7 +121,7 @@ def test_neither_the_files_nor_gdal_are_needed(data: Path, tmp_path: Path) -> No
 
 def test_a_format_without_its_library_is_one_sentence(data: Path, tmp_path: Path) -> None:
     script = WITHOUT.format(missing={"rasterio"})
-    command = ["upscale", str(data / "other.tif"), "-o", str(tmp_path / "o.tif"), "-m", "mri-t1-x2"]
+    command = ["upscale", str(data / "other.tif"), "-o", str(tmp_path / "o.nii"), "-m", "mri-t1-x2"]
     done = subprocess.run(
         [sys.executable, "-c", script, *command], capture_output=True, text=True, check=False, timeout=120
     )
