@@ -140,7 +140,7 @@ def _write(source: Source, target: Path) -> None:
     grid, channels = replace(source.spec.grid, crs=None), source.spec.channels
     chunks = tuple(min(n, _BLOCK) for n in grid.shape)
     spec = ImageSpec(grid, channels, _storage(source), chunks=chunks)
-    sink = zarr_archive.create_sink(target, spec, {"compressor": "zstd"})
+    sink = zarr_archive.create_sink(target, spec, {"compressor": "zstd", "layout": "plain"})
     try:
         for box in Box.whole(grid.shape).split(sink.spec.chunks or chunks):
             sink.write(box, source.read(box))
