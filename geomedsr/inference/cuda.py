@@ -70,7 +70,7 @@ class _Flags:
     def take(self) -> None:
         with self._lock:
             if not self._users:
-                flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)  # type: ignore[no-untyped-call]
+                flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
                 self._held.enter_context(flags)
             self._users += 1
 
