@@ -186,8 +186,12 @@ class Relay:
         return Pending(slot.back.numpy(), ready, span, partial(self._take_back, slot))
 
     def settle(self) -> None:
-        """Waits for what is on its way and lets go of all buffers."""
+        """Waits for what is on its way. Buffers and the recording stay, for the next image."""
         self._gear.synchronize()
+
+    def let_go(self) -> None:
+        """Waits for what is on its way, and gives up all buffers."""
+        self.settle()
         with self._lock:
             self._free.clear()
             self._programme = None
@@ -195,7 +199,7 @@ class Relay:
     def _programme_for(self, shape: Shape) -> _Programme:
         if self._programme is None or self._programme.shape != shape:
             if self._programme is not None:
-                self.settle()
+                self.let_go()
             with self._gear.lane("compute"):
                 self._programme = _Programme(self._gear, self._forward, shape, self._order, self._replays, self._tell)
         return self._programme
@@ -232,9 +236,14 @@ class Fleet:
         return next(self._turn).start(batch, passage)
 
     def settle(self) -> None:
-        """Waits for what is on its way and lets go of all buffers."""
+        """Waits for what is on its way."""
         for relay in self._relays:
             relay.settle()
+
+    def let_go(self) -> None:
+        """Waits for what is on its way, and gives up all buffers."""
+        for relay in self._relays:
+            relay.let_go()
 
 
 class _Programme:

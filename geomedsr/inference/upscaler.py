@@ -306,7 +306,7 @@ class Session:
 
     @contextmanager
     def _settled(self) -> Iterator[None]:
-        """Leaves nothing on its way and no buffers behind, whatever happens."""
+        """Leaves nothing on its way, whatever happens."""
         try:
             yield
         finally:
@@ -332,7 +332,7 @@ class Session:
             finally:
                 self.waited += ahead.waited
         if self._relay:
-            self._relay.settle()
+            self._relay.let_go()
         release(self.backend.device)
         return self._smaller(rest.left(), reason)
 
