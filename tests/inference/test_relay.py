@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -322,3 +324,19 @@ def test_an_interrupt_ends_the_run_and_leaves_nothing_on_its_way(monkeypatch: py
         through_stands(monkeypatch, source, finer(source), [stand], interpolate.build(PLANE), tile=(8,))
     assert stand.settled
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("geomedsr")]
+
+
+def test_the_stream_needs_neither_files_nor_a_terminal() -> None:
+    blocked = "rasterio nibabel zarr monai rich click scipy psutil accelerate yaml safetensors matplotlib openvino"
+    code = f"""
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked.split()!r}:
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Blocker())
+import geomedsr.inference.upscaler, geomedsr.networks.edsr
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
