@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["ELSEWHERE", "DeviceWatch", "Elsewhere", "moved"]
+__all__ = ["ELSEWHERE", "DeviceWatch", "Elsewhere"]
 
 ELSEWHERE = torch.device("meta")
 
@@ -39,7 +39,7 @@ class DeviceWatch(TorchDispatchMode):
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:  # noqa: ANN401 - whatever the operation gives
+    ) -> Any:
         """The operation, when it may be done."""
         kwargs = kwargs or {}
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
@@ -51,8 +51,3 @@ class DeviceWatch(TorchDispatchMode):
         if isinstance(found, Tensor) and found.device == ELSEWHERE and torch.device("cpu") in devices:
             self.sent += 1
         return found
-
-
-def moved(module: nn.Module) -> nn.Module:
-    """The module on the stand-in."""
-    return module.to(ELSEWHERE)

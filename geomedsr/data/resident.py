@@ -26,7 +26,7 @@ from geomedsr.errors import RecipeError
 from geomedsr.grid import Box, Factor, Shape
 from geomedsr.image import Voxels
 
-__all__ = ["ResidentPairs"]
+__all__ = ["ResidentPairs", "fits"]
 
 _TRIES = 8
 """How many places are looked at, at once, for each patch and candidate."""
@@ -63,6 +63,8 @@ class ResidentPairs:
         self.masks = row.table([_mask(one) for one in subjects], subjects, device)
         self.voxels = torch.from_numpy(np.concatenate(row.parts)).to(device)
         self.paired = torch.tensor([one.coarse is not None for one in subjects], device=device)
+        self.any_paired = any(one.coarse is not None for one in subjects)
+        self.any_masked = any(one.mask is not None for one in subjects)
         self.channels = len(subjects[0].source.spec.channels)
         shapes = np.array([one.shape for one in subjects], np.int64)
         self.whole = shapes // np.array(patches.factor) * np.array(patches.factor)
@@ -139,7 +141,7 @@ class ResidentPairs:
         spread, energy = self._judged(places)
         spread, energy = spread.reshape(self.size, -1), energy.reshape(self.size, -1)
         good = (spread >= self.patches.contrast).float()
-        chance = good * energy if self.patches.candidates > 1 else good
+        chance = good * energy
         most = torch.nn.functional.one_hot(spread.nan_to_num(nan=-1.0).argmax(1), spread.shape[1])
         chance = torch.where(chance.sum(1, keepdim=True) > 0, chance, most.float())
         # A race of exponential variates, won in proportion to the chances: as multinomial, which waits for the device.
@@ -151,14 +153,18 @@ class ResidentPairs:
         return torch.where(valid, chosen, chosen.gather(0, valid.int().argmax(0, keepdim=True)))
 
     def _judged(self, places: _Places) -> tuple[Tensor, Tensor]:
-        """Each place's standard deviation (NaN where it may not be used) and the energy of its gradient."""
+        """Each place's standard deviation (NaN where it may not be used) and its gradient's energy (1: all alike)."""
         patch, axes = self.patches.patch, tuple(range(1, 2 + len(self.factor)))
         hr = self._taken(self.images, places, places.start, patch, self.channels)
-        coarse = self._true(places)
-        inside = self._taken(self.masks, places, places.start, patch, 1).mean(axes)
-        spread = hr.std(axes, correction=0) + 0 * coarse.sum(axes)
-        energy = torch.stack([hr.diff(dim=axis).square().mean(axes) for axis in axes[1:]]).sum(0)
-        return spread.masked_fill(inside < self.patches.inside, torch.nan), energy
+        spread = hr.std(axes, correction=0)
+        if self.any_paired:
+            spread = spread + 0 * self._true(places).sum(axes)
+        if self.any_masked:
+            inside = self._taken(self.masks, places, places.start, patch, 1).mean(axes)
+            spread = spread.masked_fill(inside < self.patches.inside, torch.nan)
+        if self.patches.candidates == 1:
+            return spread, torch.ones_like(spread)
+        return spread, torch.stack([hr.diff(dim=axis).square().mean(axes) for axis in axes[1:]]).sum(0)
 
     def _pairs(self, places: _Places, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The pairs at places, turned and flipped: the fine image first, as a degradation favours no side."""
@@ -169,6 +175,8 @@ class ResidentPairs:
         start = torch.where(flip, self.choices.room - start, start)
         lr = self.degradation(context, self.factor, generator)
         lr = _cut(lr, start // self.choices.factor, _over(patch, self.factor))
+        if not self.any_paired:
+            return lr, _cut(context, start, patch)
         paired = self.paired[places.which].reshape(-1, *[1] * (lr.ndim - 1))
         return torch.where(paired, self._true(places, turn, flip), lr), _cut(context, start, patch)
 
@@ -204,7 +212,7 @@ class ResidentPairs:
         base = table.offset[which] + (places.plane * table.planes[which]).sum(1) + (start * steps).sum(1)
         if turn is not None and flip is not None:
             steps = steps.gather(1, turn)
-            base = base + torch.where(flip, (_numbers(shape, self.device) - 1) * steps, 0).sum(1)
+            base = base + (flip * (_numbers(shape, self.device) - 1) * steps).sum(1)
             steps = torch.where(flip, -steps, steps)
         return _gathered(self.voxels, base, table.channel[which], steps, channels, shape)
 
@@ -329,11 +337,23 @@ def _over(shape: Shape, factor: Factor) -> Shape:
     return tuple(n // f for n, f in zip(shape, factor, strict=True))
 
 
-def _check_fits(subjects: Sequence[Subject], device: torch.device) -> None:
+def fits(subjects: Sequence[Subject], device: torch.device) -> bool:
+    """Whether the images fit into what of the device is for them."""
+    return _needed(subjects) <= _free(device)
+
+
+def _needed(subjects: Sequence[Subject]) -> float:
     coarse = [one.coarse.source for one in subjects if one.coarse]
     sources = [*(one.source for one in subjects), *(one.mask for one in subjects if one.mask), *coarse]
-    needed = sum(4 * math.prod(source.spec.shape) for source in sources)
-    free = torch.cuda.mem_get_info(device)[0] * _SHARE if device.type == "cuda" else math.inf
+    return sum(4 * math.prod(source.spec.shape) for source in sources)
+
+
+def _free(device: torch.device) -> float:
+    return torch.cuda.mem_get_info(device)[0] * _SHARE if device.type == "cuda" else math.inf
+
+
+def _check_fits(subjects: Sequence[Subject], device: torch.device) -> None:
+    needed, free = _needed(subjects), _free(device)
     if needed > free:
         raise RecipeError(
             f"sampling.resident: the images take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of the device are for "

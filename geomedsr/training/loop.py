@@ -14,7 +14,7 @@ from torch import Tensor
 
 from geomedsr.data.augment import Augment
 from geomedsr.data.pairs import Pairs, PairSampler
-from geomedsr.data.resident import ResidentPairs
+from geomedsr.data.resident import ResidentPairs, fits
 from geomedsr.data.sampling import PatchSampler, Subject
 from geomedsr.degradations._degradation import Degradation
 from geomedsr.errors import RecipeError
@@ -213,6 +213,10 @@ def _batches(pairs: Pairs, team: Team, first: int, last: int) -> Iterator[tuple[
         layout = torch.channels_last if lr.ndim == 4 else torch.channels_last_3d
         return team.share(lr).to(team.device, memory_format=layout), team.share(hr).to(team.device)
 
+    if isinstance(pairs, ResidentPairs) and team.device.type == "cuda":
+        # The device itself draws, after what it has to do; a second thread would only take turns with this one.
+        yield from ((step, draw(step)) for step in range(first, last + 1))
+        return
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(draw, first) if first <= last else None
         for step in range(first, last + 1):
@@ -243,7 +247,8 @@ def _pairs(recipe: Recipe, subjects: Sequence[Subject], degradation: Degradation
     )
     augment = Augment(recipe.factor, sampling.flips, sampling.turns, sampling.gain)
     batch = sampling.batch * team.size
-    if sampling.resident:
+    on_gpu = team.device.type == "cuda" and fits(patches.subjects, team.device)
+    if on_gpu if sampling.resident is None else sampling.resident:
         return ResidentPairs(patches, degradation, augment, batch, recipe.seed, team.device)
     return PairSampler(patches, degradation, augment, batch, recipe.seed)
 

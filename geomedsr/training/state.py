@@ -89,7 +89,7 @@ class State:
         # As GradScaler does it: the fused optimisers look at this number on the device.
         self.optimizer.found_inf = lost.float()  # type: ignore[attr-defined]
         self.optimizer.step()
-        self.average.update(self.network, torch.where(lost, 0.0, self.share))
+        self.average.update(self.network, self.share * ~lost)
 
     def end_step(self, step: int, finite: bool) -> None:
         """Counts a step that was taken, or lost because its loss or its gradient was not finite."""
