@@ -23,6 +23,13 @@ __all__ = ["train"]
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the output folder.")
 @click.option("--cache", type=FOLDER, help="A folder in which the images are unpacked once, for quick reading.")
 @click.option("--device", default="cpu", show_default=True, metavar="cpu|cuda", help="Where the network runs.")
+@click.option(
+    "--speed",
+    type=click.Choice(["auto", "eager"]),
+    default="auto",
+    show_default=True,
+    help="auto: a GPU plays each step as a recorded graph; eager: it never does.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @VERBOSE
 def train(recipe: Path, data: Path, out: Path, changes: Sequence[tuple[str, str]], **choices: Any) -> None:  # noqa: ANN401

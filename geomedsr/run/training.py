@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from geomedsr.data.sampling import Subject
     from geomedsr.model import Model
     from geomedsr.recipe import Files, Recipe
-    from geomedsr.training.loop import Subjects
+    from geomedsr.training.loop import Speed, Subjects
 
 __all__ = ["open_subjects", "train_files"]
 
@@ -41,6 +41,7 @@ def train_files(
     device: str = "cpu",
     quiet: bool = False,
     cache: Path | None = None,
+    speed: Speed = "auto",
 ) -> Model:
     """Trains by a recipe on the files below `data` and writes the model folder `out`.
 
@@ -59,7 +60,7 @@ def train_files(
     opener = plain if cache is None else lambda path: packed(path, cache, plain)
     subjects = open_subjects(recipe, data, opener)
     try:
-        model = train(recipe, subjects, out, resume=resume, device=device, quiet=quiet)
+        model = train(recipe, subjects, out, resume=resume, device=device, quiet=quiet, speed=speed)
         return calibrate_trained(model, out, subjects.validate)
     except OSError as error:
         raise WriteFailedError(f"{out} could not be written: {error.strerror or error}.") from error

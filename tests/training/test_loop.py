@@ -158,7 +158,7 @@ def test_the_average_follows_the_weights() -> None:
     with torch.no_grad():
         network.get_parameter("head.weight").add_(1.0)
     for step in range(1, 200):
-        average.update(network, step)
+        average.update(network, torch.tensor(average.share(step)))
     torch.testing.assert_close(average.network.get_parameter("head.weight"), start + 1.0, atol=1e-4, rtol=0)
 
 
