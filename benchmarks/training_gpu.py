@@ -116,7 +116,7 @@ class Bench:
 
     def bare_graph(self) -> Row:
         """The bare step as a CUDA graph."""
-        step, stream = self._bare(), torch.cuda.Stream()
+        step, stream = self._bare(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(3):
@@ -186,13 +186,13 @@ class Bench:
                 times[step] = time.perf_counter()
 
         real, steps = loop.Log, self.recipe.schedule.steps  # type: ignore[attr-defined]
-        loop.Log = Timed  # type: ignore[attr-defined, misc]
+        loop.Log = Timed  # type: ignore[attr-defined]
         try:
             with tempfile.TemporaryDirectory() as scratch:
                 subjects = loop.Subjects(images(self.recipe), (), ())
                 loop.train(self.recipe, subjects, Path(scratch) / "m", device=self.device.type, speed=speed)
         finally:
-            loop.Log = real  # type: ignore[attr-defined, misc]
+            loop.Log = real  # type: ignore[attr-defined]
         # The last steps are told of at once, when all are done.
         first, last = steps // 3, max(steps - 20, steps // 3 + 1)
         return (last - first) / (times[last] - times[first])

@@ -33,9 +33,10 @@ class Average:
 
         Shape: share is a number on the weights' device, so that nobody waits for it
         """
-        ours, theirs = list(self.network.parameters()), list(network.parameters())
+        ours: list[Tensor] = [*self.network.parameters()]
+        theirs: list[Tensor] = [*network.parameters()]
         # A few calls for all weights: on a GPU hundreds of small kernels would cost more than the average itself.
-        change = torch._foreach_sub(theirs, ours)
+        change = list(torch._foreach_sub(theirs, ours))
         torch._foreach_mul_(change, share)
         torch._foreach_add_(ours, change)
         for average, value in zip(self.network.buffers(), network.buffers(), strict=True):

@@ -45,7 +45,7 @@ class Graph:
 
     def _aside(self, lr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
         """The step on a stream of its own, as recording asks of the steps before it."""
-        stream, main = torch.cuda.Stream(), torch.cuda.current_stream()
+        stream, main = torch.cuda.Stream(), torch.cuda.current_stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(main)
         with torch.cuda.stream(stream):
             found = self.step(lr, hr)

@@ -53,7 +53,7 @@ class Ledger:
         """
         arrived = None
         if self.lag:
-            figures, arrived = figures.to("cpu", non_blocking=True), torch.cuda.Event()
+            figures, arrived = figures.to("cpu", non_blocking=True), torch.cuda.Event()  # type: ignore[no-untyped-call]
             arrived.record()
         self.open.append(_Entry(step, rate, figures, arrived))
         while len(self.open) > self.lag:
