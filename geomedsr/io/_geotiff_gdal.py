@@ -16,6 +16,8 @@ import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+from geomedsr.io._admitted import RASTER_DRIVERS
+
 __all__ = ["FAILURES", "Complaints", "driver_of", "gdal", "georeferencing_optional", "open_for_reading", "reason_of"]
 
 FAILURES = (RasterioError, CPLE_BaseError, OSError, ValueError, TypeError, MemoryError)
@@ -23,8 +25,6 @@ FAILURES = (RasterioError, CPLE_BaseError, OSError, ValueError, TypeError, Memor
 
 _CACHE_BYTES = 64 * 1024**2
 # GDAL's own default is 5 % of the machine, whatever the image: a bounded stream needs a bounded cache.
-
-_DRIVERS = {".tif": "GTiff", ".tiff": "GTiff", ".jp2": "JP2OpenJPEG", ".vrt": "VRT"}
 
 
 @dataclass
@@ -114,7 +114,7 @@ def georeferencing_optional() -> Iterator[list[warnings.WarningMessage]]:
 
 def driver_of(path: Path) -> str:
     """The one GDAL driver that may open a path; a file of another kind under that name is refused by it."""
-    return _DRIVERS[path.suffix.lower()]
+    return RASTER_DRIVERS[path.suffix.lower()]
 
 
 def open_for_reading(path: Path) -> tuple[Any, bool]:

@@ -16,6 +16,7 @@ from rasterio.io import DatasetReader
 from geomedsr.errors import OutputError
 from geomedsr.grid import Factor, Grid
 from geomedsr.image import ImageSpec
+from geomedsr.io._admitted import NUMBERS
 from geomedsr.io._coding import PLAIN, Coding, fitting_nodata, holds, scaling_of, spare_nodata
 from geomedsr.io._geotiff_gdal import FAILURES, open_for_reading
 from geomedsr.io._geotiff_passport import Band, Passport
@@ -23,7 +24,6 @@ from geomedsr.io._geotiff_stamp import stored_crs
 
 __all__ = ["Plan", "planned"]
 
-_STORED = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64")
 _COLOURS = ("red", "green", "blue")
 
 
@@ -106,8 +106,8 @@ def planned(path: Path, spec: ImageSpec) -> Plan:
     dtype = spec.dtype.newbyteorder("=")
     if spec.grid.ndim != 2:
         raise OutputError(f"{path.name} would be a GeoTIFF, which has 2 axes; the image has {spec.grid.ndim}.")
-    if dtype.name not in _STORED:
-        raise OutputError(f"{path.name} cannot store {spec.dtype}; choose one of {', '.join(_STORED)}.")
+    if dtype.name not in NUMBERS:
+        raise OutputError(f"{path.name} cannot store {spec.dtype}; choose one of {', '.join(NUMBERS)}.")
     passport = _passport(spec).with_provenance(spec.provenance)
     codings = tuple(_codings(passport, spec, dtype))
     mask = _mask(passport, codings)

@@ -10,21 +10,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from geomedsr.errors import InputError
+from geomedsr.io._admitted import RASTER_DRIVERS, VIRTUAL, VRT_ELEMENTS
 
 __all__ = ["sources_of"]
 
 _LARGEST = 32 * 1024**2
-_PLAIN = (".tif", ".tiff", ".jp2")
-# fmt: off
-_ELEMENTS = frozenset((
-    "SRS", "GeoTransform", "GCPList", "GCP", "Metadata", "MDI", "BlockXSize", "BlockYSize", "VRTRasterBand",
-    "Description", "NoDataValue", "HideNoDataValue", "ColorInterp", "ColorTable", "Entry", "UnitType", "Offset",
-    "Scale", "CategoryNames", "Category", "Histograms", "HistItem", "HistMin", "HistMax", "BucketCount",
-    "IncludeOutOfRange", "Approximate", "HistCounts", "MaskBand", "SimpleSource", "ComplexSource", "SourceFilename",
-    "SourceBand", "SourceProperties", "SrcRect", "DstRect", "NODATA", "ScaleOffset", "ScaleRatio", "LUT",
-    "ColorTableComponent", "UseMaskBand",
-))
-# fmt: on
+_PLAIN = tuple(suffix for suffix in RASTER_DRIVERS if suffix != VIRTUAL)
 
 
 def sources_of(path: Path) -> list[Path]:
@@ -62,7 +53,7 @@ def _elements(path: Path, root: ElementTree.Element) -> list[ElementTree.Element
     waiting, seen = list(root), []
     while waiting:
         element = waiting.pop()
-        if element.tag not in _ELEMENTS or _is_special(element):
+        if element.tag not in VRT_ELEMENTS or _is_special(element):
             raise InputError(
                 f"{path} asks for <{element.tag}> ({element.attrib.get('subClass', 'not a plain source')}), which is "
                 f"not read from a virtual raster; make it a GeoTIFF with gdal_translate first."
