@@ -5,7 +5,16 @@ Each list says what may be, for what it leaves out could run code, ask the netwo
 
 from __future__ import annotations
 
-__all__ = ["CODECS", "NUMBERS", "NUMBER_KINDS", "RASTER_DRIVERS", "SHARDING", "VIRTUAL", "VRT_ELEMENTS"]
+__all__ = [
+    "CODECS",
+    "NUMBERS",
+    "NUMBER_KINDS",
+    "RASTER_DRIVERS",
+    "SHARDING",
+    "VIRTUAL",
+    "VRT_ATTRIBUTES",
+    "VRT_ELEMENTS",
+]
 
 RASTER_DRIVERS = {".tif": "GTiff", ".tiff": "GTiff", ".jp2": "JP2OpenJPEG", ".vrt": "VRT"}
 """The one GDAL driver that may open a raster, by its suffix; GDAL itself would try some 200, whatever the name."""
@@ -22,8 +31,16 @@ VRT_ELEMENTS = frozenset((
     "SourceBand", "SourceProperties", "SrcRect", "DstRect", "NODATA", "ScaleOffset", "ScaleRatio", "LUT",
     "ColorTableComponent", "UseMaskBand",
 ))
+VRT_ATTRIBUTES = frozenset((
+    "rasterXSize", "rasterYSize", "dataType", "band", "subClass", "blockXSize", "blockYSize", "relativeToVRT", "shared",
+    "RasterXSize", "RasterYSize", "DataType", "BlockXSize", "BlockYSize", "xOff", "yOff", "xSize", "ySize", "key",
+    "domain", "format", "Projection", "dataAxisToSRSAxisMapping", "coordinateEpoch", "Id", "Info", "Pixel", "Line",
+    "X", "Y", "Z", "c1", "c2", "c3", "c4", "resampling", "name",
+))
 # fmt: on
-"""What a virtual raster may be made of: plain mosaics and stacks, no raw bytes, no functions, no warps."""
+"""What a virtual raster may be made of: plain mosaics and stacks, no raw bytes, no functions, no warps. GDAL takes an
+attribute for an element of that name, which an attribute that is not listed here could put in another's place.
+"""
 
 SHARDING = "sharding_indexed"
 _COMPRESSORS = {"blosc", "bz2", "gzip", "lz4", "lzma", "zlib", "zstd"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geomedsr.io._admitted import RASTER_DRIVERS
+from geomedsr.io._limits import limits
 
 __all__ = ["FAILURES", "Complaints", "driver_of", "gdal", "georeferencing_optional", "open_for_reading", "reason_of"]
 
@@ -25,6 +27,23 @@ FAILURES = (RasterioError, CPLE_BaseError, OSError, ValueError, TypeError, Memor
 
 _CACHE_BYTES = 64 * 1024**2
 # GDAL's own default is 5 % of the machine, whatever the image: a bounded stream needs a bounded cache.
+
+_SETTINGS: dict[str, Any] = {
+    "GDAL_CACHEMAX": _CACHE_BYTES,
+    "GDAL_TIFF_INTERNAL_MASK": True,
+    "GDAL_VRT_ENABLE_PYTHON": "NO",
+    "GDAL_VRT_ENABLE_RAWRASTERBAND": "NO",
+    "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
+    "GTIFF_IGNORE_READ_ERRORS": False,
+    "GTIFF_POINT_GEO_IGNORE": False,
+}
+"""What must not depend on the environment: code in files, raw bytes as voxels, damage passed over, half a voxel."""
+
+_OFFLINE = {"CPL_VSIL_CURL_ALLOWED_FILENAME": "none"}
+
+
+_CLASS = re.compile(r"^CPLE_\w+ in ")
+"""What rasterio puts before GDAL's own words."""
 
 
 @dataclass
@@ -55,7 +74,7 @@ class _Ear(logging.Handler):
         listeners: list[Complaints] = getattr(self.local, "listeners", [])
         for listener in listeners:
             kind = listener.errors if record.levelno >= logging.ERROR else listener.warnings
-            kind.append(record.getMessage())
+            kind.append(_CLASS.sub("", record.getMessage()))
 
     @contextmanager
     def listening(self) -> Iterator[Complaints]:
@@ -98,8 +117,11 @@ _hush_libtiff()
 
 @contextmanager
 def gdal() -> Iterator[Complaints]:
-    """GDAL in the calling thread with a bounded block cache; gives what it complains about."""
-    options: dict[str, Any] = {"GDAL_CACHEMAX": _CACHE_BYTES, "GDAL_TIFF_INTERNAL_MASK": True}
+    """GDAL in the calling thread with a bounded block cache; gives what it complains about.
+
+    It asks no server unless `limits` let it.
+    """
+    options = _SETTINGS if limits().remote else {**_SETTINGS, **_OFFLINE}
     with rasterio.Env(**options), _EAR.listening() as complaints:
         yield complaints
 
