@@ -18,6 +18,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 
 from benchmarks.hostile._case import Command, case, upscale
+from geomedsr.io._geotiff_directory import read_directory
 
 VOXELS = np.random.default_rng(0).integers(1, 250, (1, 40, 48)).astype("u1")
 PLACE: Mapping[str, Any] = {"crs": "EPSG:32633", "transform": Affine(10, 0, 300000, 0, -10, 5000000)}
@@ -160,6 +161,17 @@ def block_bomb(folder: Path) -> Command:
     return upscale("a.tif")
 
 
+@case(r"cannot be read in its voxels .*: .*(premature|Premature|JPEG|libjpeg)")
+def damaged_jpeg(folder: Path) -> Command:
+    """TIFF of JPEG blocks, one of them damaged, which GDAL only warns of"""
+    path = raster(folder / "a.tif", compress="JPEG", tiled=True, blockxsize=16, blockysize=16)
+    directory = read_directory(path)
+    data, middle = bytearray(path.read_bytes()), int(directory.offsets[4] + directory.counts[4] // 2)
+    data[middle : middle + 40] = b"\xff\xd9" + bytes(38)
+    path.write_bytes(data)
+    return upscale("a.tif")
+
+
 @case(r"leads back to its beginning")
 def circle(folder: Path) -> Command:
     """TIFF whose list of images leads back to its beginning"""
@@ -234,9 +246,7 @@ def raw_band(folder: Path) -> Command:
 @case(r"asks for <VRTRasterBand> \(VRTDerivedRasterBand\)")
 def derived_band(folder: Path) -> Command:
     """VRT with a function in Python"""
-    command = virtual(folder, "a.tif", kind='subClass="VRTDerivedRasterBand"', relative=1)
-    os.environ["GDAL_VRT_ENABLE_PYTHON"] = "YES"
-    return command
+    return virtual(folder, "a.tif", kind='subClass="VRTDerivedRasterBand"', relative=1)
 
 
 @case(r"is not a TIFF file: it begins with b'<VRT'")

@@ -10,7 +10,7 @@ from typing import cast
 from geomedsr import registry
 from geomedsr.errors import InputError
 from geomedsr.image import Format
-from geomedsr.io._limits import Limits, limits, within
+from geomedsr.io._limits import Limits, limits, size, within
 from geomedsr.io._zarr_place import Place, is_url, reach_errors
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "is_url",
     "levels_of",
     "limits",
+    "size",
     "suffix_of",
     "suffixes",
     "within",

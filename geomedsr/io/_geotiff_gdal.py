@@ -33,7 +33,6 @@ _SETTINGS: dict[str, Any] = {
     "GDAL_TIFF_INTERNAL_MASK": True,
     "GDAL_VRT_ENABLE_PYTHON": "NO",
     "GDAL_VRT_ENABLE_RAWRASTERBAND": "NO",
-    "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
     "GTIFF_IGNORE_READ_ERRORS": False,
     "GTIFF_POINT_GEO_IGNORE": False,
 }
@@ -41,6 +40,12 @@ _SETTINGS: dict[str, Any] = {
 
 _OFFLINE = {"CPL_VSIL_CURL_ALLOWED_FILENAME": "none"}
 
+
+_HARMLESS = ("color channels and ExtraSamples doesn't match SamplesPerPixel",)
+"""What GDAL mends by itself, rightly: files of some Sentinel-2 services do not say that bands are no colours."""
+
+_DAMAGE = re.compile("corrupt|premature|extraneous|truncated", re.IGNORECASE)
+"""In what a decoder says of voxels that it made up where bytes were missing, a warning in its eyes."""
 
 _CLASS = re.compile(r"^CPLE_\w+ in ")
 """What rasterio puts before GDAL's own words."""
@@ -57,6 +62,17 @@ class Complaints:
     def last(self) -> str:
         """The last sentence, the gravest kind first; empty when all was well."""
         return next(reversed(self.errors or self.warnings), "")
+
+    @property
+    def damage(self) -> str | None:
+        """A warning while voxels were read that says that they are not the file's, or None."""
+        return next((text.rstrip(".") for text in self.warnings if _DAMAGE.search(text)), None)
+
+    def doubts(self, path: Path) -> tuple[str, ...]:
+        """The warnings that say something of a file, once each, as sentences."""
+        said = (text.removeprefix(f"{path.name}: ").rstrip(".") for text in self.warnings)
+        heard = dict.fromkeys(text for text in said if not any(known in text for known in _HARMLESS))
+        return tuple(f"GDAL warns of {path.name}: {text}." for text in heard)
 
 
 class _Ear(logging.Handler):

@@ -122,16 +122,16 @@ class _GeotiffSource:
         """
         box.check_inside(self.spec.grid.shape)
         window = Window(box.start[1], box.start[0], box.shape[1], box.shape[0])
+        place = f"{self._path} cannot be read in its voxels {box.start} to {box.stop}"
+        dataset = self._dataset or self._opened_again()
         with gdal() as complaints, self._failures(complaints):
-            dataset = self._dataset or self._open()[0]
             try:
                 stored = dataset.read([band.index for band in self._passport.bands], window=window)
                 hidden = _hidden(dataset, self._passport, window)
             except FAILURES as error:
-                where = f"voxels {box.start} to {box.stop}"
-                raise InputError(
-                    f"{self._path} cannot be read in its {where}: {reason_of(error, complaints)}."
-                ) from error
+                raise InputError(f"{place}: {reason_of(error, complaints)}.") from error
+            if complaints.damage:
+                raise InputError(f"{place}: {complaints.damage}.")
         voxels = np.empty(stored.shape, np.float32)
         for coding, band, out in zip(self._codings, stored, voxels, strict=True):
             out[:] = coding.physical(band)
@@ -145,6 +145,11 @@ class _GeotiffSource:
             with gdal():
                 self._dataset.close()
             self._dataset = None
+
+    def _opened_again(self) -> DatasetReader:
+        """The dataset, with what GDAL says of it said before any of its voxels are read."""
+        with gdal() as complaints, self._failures(complaints):
+            return self._open()[0]
 
     def _open(self) -> tuple[DatasetReader, bool]:
         self._dataset, placed = open_for_reading(self._path)
@@ -180,8 +185,7 @@ def _described(
     if directory is not None:
         _check_place(directory, dataset, placed, complaints)
     passport, doubt = without_false_nodata(passport_of(path, dataset, placed), directory)
-    heard = (f"GDAL warns of {path.name}: {text.rstrip('.')}." for text in dict.fromkeys(complaints.warnings))
-    return passport, (*heard, *([doubt] if doubt else []))
+    return passport, (*complaints.doubts(path), *([doubt] if doubt else []))
 
 
 def _check_budgets(path: Path, dataset: DatasetReader) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from geomedsr.errors import GeomedsrError, OutputError
 from geomedsr.image import ImageSpec
-from geomedsr.io import exists_at, files_of, is_url, suffix_of, suffixes
+from geomedsr.io import exists_at, files_of, is_url, size, suffix_of, suffixes
 from geomedsr.run.inputs import Found, archive_of
 from geomedsr.run.sidecar import bids_name
 
@@ -246,11 +246,7 @@ def check_space(target: Path, nbytes: int) -> str | None:
         return None
     existing = next(path for path in target.resolve().parents if path.exists())
     free = shutil.disk_usage(existing).free
-    numbers = f"{target} takes {_size(nbytes)} before compression, and the disk has {_size(free)} free"
+    numbers = f"{target} takes {size(nbytes)} before compression, and the disk has {size(free)} free"
     if nbytes > free and suffix_of(target) in (".nii", ".hdr", ".img"):
         raise OutputError(f"{numbers}; choose another disk, or .nii.gz.")
     return f"{numbers}." if nbytes > 2 * free else None
-
-
-def _size(nbytes: int) -> str:
-    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.1f} MB"
