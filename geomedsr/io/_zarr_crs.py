@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # GDAL is loaded for those alone who have a CRS, and need not be there for others
     from rasterio.crs import CRS
+
+from geomedsr.io._crs import crs_of
 
 __all__ = ["authority_code", "crs_units", "full_wkt", "grid_mapping_name", "is_same_crs"]
 
@@ -91,8 +92,6 @@ def _crs(text: str) -> CRS | None:
     from rasterio.errors import CRSError
 
     try:
-        if text.lstrip().startswith("{"):
-            return CRS.from_user_input(json.loads(text))
-        return CRS.from_user_input(text)
-    except (CRSError, ValueError):
+        return crs_of(text)
+    except CRSError:
         return None
