@@ -19,6 +19,7 @@ from geomedsr.run.planning import Settings, upscaler_for
 
 if TYPE_CHECKING:
     from geomedsr.model import Model
+    from geomedsr.stage import Part
 
 __all__ = ["BASELINE", "Judge"]
 
@@ -27,7 +28,8 @@ BASELINE = "cubic"
 
 @dataclass(frozen=True)
 class Judge:
-    """The models to be judged beside cubic. The first that has a recipe says how references are made coarse.
+    """The models to be judged beside cubic. The first that has a recipe says how references are made coarse, unless
+    `degradation` stands for its own.
 
     Raises:
         ModelError: none has a recipe, or they make an image finer by different factors.
@@ -37,6 +39,7 @@ class Judge:
     bands: str | None = None
     axes: tuple[int, ...] | None = None
     seed: int = 0
+    degradation: Part | None = None
 
     def __post_init__(self) -> None:
         trained = [name for name in self.names if name not in BASELINES]
@@ -69,7 +72,7 @@ class Judge:
             yield name, _finer(name, lr, factor, replace(chosen, channels=None), path), hr
 
     def _coarse(self, hr: Image, factor: Factor) -> Image:
-        """The coarse image, as training makes it: by the recipe's degradation, on the network's intensities."""
+        """The coarse image, as training makes it: by the degradation, on the network's intensities."""
         import torch
 
         from geomedsr.inference.fill import fill
@@ -77,12 +80,14 @@ class Judge:
 
         model = self.model
         assert model.recipe is not None
+        asked = {} if self.degradation is None else {"degradation": self.degradation}
+        degradation = build_degradation(model.recipe.model_copy(update=asked))
         intensity = model.intensity.fit(hr)
         invalid = ~np.isfinite(hr.voxels)
         axes = tuple(range(hr.spec.grid.ndim))
         filled = fill(intensity.apply(hr.voxels), axes) if invalid.any() else intensity.apply(hr.voxels)
         noise = torch.Generator().manual_seed(self.seed)
-        lr = build_degradation(model.recipe)(torch.from_numpy(filled)[None], factor, noise)[0].numpy()
+        lr = degradation(torch.from_numpy(filled)[None], factor, noise)[0].numpy()
         voxels = intensity.invert(lr).astype(np.float32)
         voxels[_any(invalid, factor)] = np.nan
         spec = replace(hr.spec, grid=hr.spec.grid.downscaled(factor), dtype=np.dtype(np.float32), chunks=None)
