@@ -21,7 +21,7 @@ __all__ = ["evaluate"]
 @click.option(
     "--degradation",
     metavar="kspace|'{name: sensor, mtf: 0.2}'",
-    help="What makes the data coarse, if not the model's own.",
+    help="What makes the data coarse; else the model's own.",
 )
 @click.option("-o", "--out", type=FOLDER, help="A folder for the numbers, a box plot, and the worst and best cases.")
 @click.option("--metrics", metavar="psnr,ssim,...", help="Which metrics; else all.")

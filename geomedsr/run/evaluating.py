@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +22,7 @@ from geomedsr.trust.evaluation import Evaluation, Score
 if TYPE_CHECKING:
     from geomedsr.stage import Part
 
-__all__ = ["Case", "Question", "asked", "evaluate", "simulated", "table"]
+__all__ = ["Case", "Question", "asked", "evaluate", "table"]
 
 Told = Callable[[str], None]
 
@@ -148,19 +147,11 @@ def _simulated(judge: Judge, data: Sequence[str], question: Question) -> Iterato
     for found in expand(data):
         source = format_of(found.path).open_source(found.path)
         try:
-            yield from simulated(judge, str(found.relative), source, question)
+            for method, prediction, reference in judge.simulated(found.path, source):
+                factor = judge.model.task.factor
+                yield _judged(str(found.relative), method, prediction, reference, factor, question, str(found.path))
         finally:
             source.close()
-
-
-def simulated(judge: Judge, image: str, source: Source, question: Question) -> Iterator[Case]:
-    """Each of the judge's methods on one fine image, which it makes coarse.
-
-    Raises:
-        GeomedsrError: a model does not fit the image, or nothing of it is valid.
-    """
-    for method, prediction, reference in judge.simulated(Path(image), source):
-        yield _judged(image, method, prediction, reference, judge.model.task.factor, question, image)
 
 
 def _judged(
