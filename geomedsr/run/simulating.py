@@ -29,7 +29,8 @@ BASELINE = "cubic"
 @dataclass(frozen=True)
 class Judge:
     """The models to be judged beside cubic. The first that has a recipe says how references are made coarse, unless
-    `degradation` stands for its own.
+    `degradation` stands for its own. `margin` fine voxels at each end of the axes that become finer are made coarse
+    with the rest, so that nothing ends there for the degradation, and then left out.
 
     Raises:
         ModelError: none has a recipe, or they make an image finer by different factors.
@@ -40,6 +41,7 @@ class Judge:
     axes: tuple[int, ...] | None = None
     seed: int = 0
     degradation: Part | None = None
+    margin: int = 0
 
     def __post_init__(self) -> None:
         trained = [name for name in self.names if name not in BASELINES]
@@ -67,9 +69,20 @@ class Judge:
         picked = source if chosen.channels is None else Selected(source, chosen.channels)
         factor = upscaler_for(self.model, chosen, _settings(self.model.name)).factor_for(picked.spec)
         hr = _whole(picked, factor, path)
-        lr = self._coarse(hr, factor)
+        hr, lr = self._inside(hr, self._coarse(hr, factor), factor)
         for name in dict.fromkeys((*self.names, BASELINE)):
             yield name, _finer(name, lr, factor, replace(chosen, channels=None), path), hr
+
+    def _inside(self, hr: Image, lr: Image, factor: Factor) -> tuple[Image, Image]:
+        """Both without their margin, where they are more than that."""
+        if self.margin == 0:
+            return hr, lr
+        ends = [
+            self.margin // f if f > 1 and n > 2 * (self.margin // f) else 0
+            for n, f in zip(lr.spec.grid.shape, factor, strict=True)
+        ]
+        box = Box(tuple(ends), tuple(n - end for n, end in zip(lr.spec.grid.shape, ends, strict=True)))
+        return _cropped(hr, box.scaled(factor)), _cropped(lr, box)
 
     def _coarse(self, hr: Image, factor: Factor) -> Image:
         """The coarse image, as training makes it: by the degradation, on the network's intensities."""
@@ -96,6 +109,10 @@ class Judge:
 
 def _settings(name: str) -> Settings:
     return Settings(model=name)
+
+
+def _cropped(image: Image, box: Box) -> Image:
+    return Image(replace(image.spec, grid=image.spec.grid.cropped(box)), image.read(box))
 
 
 def _whole(source: Source, factor: Factor, path: Path) -> Image:
