@@ -140,7 +140,7 @@ class _Bench:
         return "scene" if self.model.modality == "optical" else "volume" if self.model.task.ndim == 3 else "planar"
 
     def piece(self, one: Shown, part: int = 1) -> tuple[Image, tuple[int, ...]]:
-        """The part of an image that is judged, 1 / `part` as long on each axis, and the axes that the model works on."""
+        """What of an image is judged, 1 / `part` as long on each axis, and the axes that the model works on."""
         source = one.opened(self.data)
         try:
             grid = source.spec.grid

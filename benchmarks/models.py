@@ -19,17 +19,15 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from benchmarks._bench import table
 from benchmarks._judging import judged
 from geomedsr.recipe import read_recipe
+from geomedsr.run import card_sections
 from geomedsr.run.catalogue import find_model, shipped, summary
-from geomedsr.run.judgement import OWN, Judgement, Row
+from geomedsr.run.judgement import Judgement
 from geomedsr.run.training import train_files
 
 
@@ -77,93 +75,31 @@ def judgement(name: str, data: Path, arguments: argparse.Namespace) -> Judgement
 
 def report(found: dict[Path, Judgement]) -> str:
     """All tables: an overview, then each model by domain and degradation, and image by image."""
-    head = (
-        "model",
-        "parameters",
-        "MB",
-        "gain on its test images / dB",
-        "on other images / dB",
-        "least of all / dB",
-        "where",
-        "seconds",
-    )
-    rows = [_overview(folder, one) for folder, one in found.items()]
-    parts = ["# Models", table(head, rows)]
+    head = ("model", "parameters", "MB", "gain: test / dB", "others / dB", "least / dB", "where", "seconds")
+    parts = ["# Models", card_sections.table(head, [_overview(folder, one) for folder, one in found.items()])]
     for folder, one in found.items():
-        parts += [f"## {folder.name}", f"Judged on {one.pieces}.", by_degradation(one), by_image(one), _extras(one)]
+        sections = (card_sections.by_degradation, card_sections.by_image, card_sections.held, card_sections.likenesses)
+        parts += [f"## {folder.name}", f"Judged on {one.pieces}.", *(section(one) for section in sections)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _overview(folder: Path, one: Judgement) -> tuple[str, ...]:
-    known, worst = summary(str(folder)), one.worst
-    size = (folder / "model.safetensors").stat().st_size
-    speed = f"{one.speed['seconds']:g} for {' x '.join(map(str, one.speed['input']))}" if one.speed else "-"
-    gains = [_spread([row.gain for row in one.chosen(domain, OWN)], "+.2f") for domain in ("in", "out")]
-    where = f"{worst.image}, {worst.degradation}"
-    return (folder.name, f"{known.parameters:,}", f"{size / 1e6:.2f}", *gains, f"{worst.gain:+.2f}", where, speed)
-
-
-def by_degradation(one: Judgement) -> str:
-    """Means and spreads over the images, for each domain and degradation."""
-    metrics = [*one.rows[0].scores["model"]]
-    head = (
-        "domain",
-        "made coarse by",
-        "images",
-        "least gain / dB",
-        *(f"{m} {metric}" for metric in metrics for m in one.methods),
-    )
-    rows = [
-        (domain, degradation, len(rows), f"{min(row.gain for row in rows):+.2f}", *(_cells(rows, metrics, one.methods)))
-        for domain, degradation, rows in one.groups()
-    ]
-    return table(head, rows)
-
-
-def _cells(rows: Sequence[Row], metrics: Sequence[str], methods: Sequence[str]) -> list[str]:
-    digits = {"psnr": ".2f", "ssim": ".4f"}
-    return [
-        _spread([row.scores[m][metric] for row in rows if metric in row.scores[m]], digits.get(metric, ".3f"))
-        for metric in metrics
-        for m in methods
-    ]
-
-
-def by_image(one: Judgement) -> str:
-    """The gain over cubic, image by image."""
-    head = ("image", "what it is", "domain", *(f"{name} / dB" for name in one.degradations))
-    rows = []
-    for image in dict.fromkeys(row.image for row in one.rows):
-        mine = {row.degradation: row for row in one.rows if row.image == image}
-        first = next(iter(mine.values()))
-        gains = [f"{mine[name].gain:+.2f}" for name in one.degradations]
-        rows.append((Path(image).name, first.about, first.domain, *gains))
-    return table(head, rows)
-
-
-def _extras(one: Judgement) -> str:
-    lines = []
-    if one.coverage:
-        told = ", ".join(f"{share:.1%} on {domain}-domain images" for domain, share in one.coverage.items())
-        lines.append(f"The 90 % interval holds the truth of {told}.")
-    for method, values in one.likeness.items():
-        lines.append(f"{method}: " + ", ".join(f"{key} {value:.4g}" for key, value in values.items()))
-    return "\n".join(lines)
-
-
-def _spread(values: Sequence[float], form: str) -> str:
-    return f"{np.mean(values):{form}} ({np.std(values):{form.removeprefix('+')}})" if len(values) else "-"
+    known, worst, gains = summary(str(folder)), one.worst, one.summary()
+    told = ("-" if gains[key] is None else f"{gains[key]:+.2f}" for key in ("gain_in", "gain_out", "gain_least"))
+    speed = f"{one.speed['seconds']:g} for {' x '.join(map(str, one.speed['input']))}"
+    size = f"{(folder / 'model.safetensors').stat().st_size / 1e6:.2f}"
+    return (folder.name, f"{known.parameters:,}", size, *told, f"{worst.image}, {worst.degradation}", speed)
 
 
 def reproduced(pipeline: Path, data: Path, steps: int) -> bool:
     """Whether a training by a pipeline, made twice from nothing, ends with the same weights."""
-    schedule = {
-        "schedule.steps": str(steps),
-        "schedule.warmup": str(min(steps // 4, 100)),
-        "schedule.validate_every": str(steps),
-    }
-    recipe = read_recipe(pipeline, schedule)
-    short = {"data": recipe.data.model_copy(update={"validate_": (), "test": ()}), "then": ()}
+    later = range(len(read_recipe(pipeline).then))
+    each = steps // (1 + len(later))
+    shorter = {"steps": each, "warmup": min(each // 4, 100), "validate_every": each, "patience": None}
+    places = ("schedule", *(f"then.{number}.schedule" for number in later))
+    changes = {f"{place}.{key}": json.dumps(value) for place in places for key, value in shorter.items()}
+    recipe = read_recipe(pipeline, changes)
+    short = {"data": recipe.data.model_copy(update={"validate_": (), "test": ()})}
     with tempfile.TemporaryDirectory() as scratch:
         hashes = []
         for turn in ("first", "second"):

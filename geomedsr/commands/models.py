@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
 import click
 
-from geomedsr.commands._shared import JSON, VERBOSE
+from geomedsr.commands._shared import EXISTING_FOLDER, JSON, VERBOSE
 from geomedsr.terminal import show
 
 __all__ = ["models"]
 
 
-@click.group(short_help="Show the models at hand.")
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@click.group(short_help="Show the models at hand, and make yours ready to share.")
 def models() -> None:
     """The models at hand."""
 
@@ -36,3 +42,38 @@ def show_model(name: str, as_json: bool) -> None:
     from geomedsr.run.catalogue import card, summary
 
     show(summary(name).to_json() if as_json else card(name), as_json=as_json)
+
+
+@models.command("card")
+@click.argument("name")
+@click.option("--judged", type=FILE, help="A judgement of it, as benchmarks/models.py writes one.")
+@click.option("--samples", type=EXISTING_FOLDER, help="The sample images: draw failure cases on them.")
+@JSON
+@VERBOSE
+def write_card(name: str, judged: Path | None, samples: Path | None, as_json: bool) -> None:
+    """Write a model's card anew, with a judgement and failure cases where given; both are kept in its folder."""
+    from geomedsr.run import carding
+
+    path = carding.write_card(name, judged, samples)
+    show({"card": str(path)} if as_json else path, as_json=as_json)
+
+
+@models.command("pack")
+@click.argument("name")
+@click.option("--to", "stored", type=click.Choice(["bfloat16", "float32"]), default="bfloat16", show_default=True)
+@JSON
+@VERBOSE
+def pack(name: str, stored: str, as_json: bool) -> None:
+    """Store a model's weights in half the space, and tell how far that moves its results.
+
+    A judgement of the former weights is dropped: judge it again.
+    """
+    from dataclasses import asdict
+
+    from geomedsr.run.carding import pack_weights
+
+    packed = pack_weights(name, stored)
+    far = "the same results" if math.isinf(packed.psnr) else f"results {packed.psnr:.1f} dB from what they were"
+    told = f"{name}: {packed.before:,} bytes became {packed.after:,} ({packed.stored}), {far}"
+    facts = {**asdict(packed), "psnr": None if math.isinf(packed.psnr) else packed.psnr}
+    show(facts if as_json else told, as_json=as_json)

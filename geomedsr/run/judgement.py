@@ -98,7 +98,7 @@ class Judgement:
         return tuple(row for row in self.rows if all(v is None or getattr(row, k) == v for k, v in asked.items()))
 
     def summary(self) -> dict[str, Any]:
-        """What a list of models shows: mean gains over cubic (dB) in its domain and out of it, and the smallest of all."""
+        """What a list of models shows: mean gains over cubic (dB) in its domain and out of it, and the least."""
         found = {f"gain_{domain}": _mean(self.chosen(domain, OWN)) for domain in ("in", "out")}
         return {**found, "gain_least": self.worst.gain, "images": len({row.image for row in self.rows})}
 
