@@ -27,7 +27,7 @@ from geomedsr.recipe import Files, Recipe
 from geomedsr.run.catalogue import shipped, summary
 from geomedsr.run.channels import Selected, parse_bands
 from geomedsr.run.judgement import OWN, Judgement, Row
-from geomedsr.run.simulating import Judge
+from geomedsr.run.simulating import Judge, nominal
 from geomedsr.stage import Part
 from geomedsr.training.likeness import likeness
 from geomedsr.training.validation import Pair, planes_of
@@ -100,12 +100,12 @@ def _matched(files: Files, data: Path) -> list[str]:
     return [str(path.relative_to(data)) for pattern in files.files for path in sorted(data.glob(pattern))]
 
 
-def degradations(recipe: Recipe) -> dict[str, Part | None]:
-    """What makes images coarse, by name; the recipe's own first, as None."""
+def degradations(recipe: Recipe) -> dict[str, Part]:
+    """What makes images coarse, by name; the recipe's own first."""
     kind = "mri-slices" if recipe.modality == "mri" and min(recipe.factor) == 1 else recipe.modality
     table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))[kind]["degradations"]
     others = {name: Part.model_validate(values) for name, values in table.items()}
-    return {OWN: None, **{name: part for name, part in others.items() if part != recipe.degradation}}
+    return {OWN: nominal(recipe), **{name: part for name, part in others.items() if part != nominal(recipe)}}
 
 
 def methods(folder: Path, model: Model) -> dict[str, str]:
@@ -203,7 +203,8 @@ class _Bench:
         """Coarse and fine planes (or the whole) of an image, by the model's own degradation, without the margin."""
         assert self.model.recipe is not None
         noise = torch.Generator().manual_seed(self.model.recipe.seed)
-        degradation = build_degradation(self.model.recipe)
+        own = self.model.recipe.model_copy(update={"degradation": nominal(self.model.recipe)})
+        degradation = build_degradation(own)
         found = planes_of(self.subject(one, part), degradation, self.model.network, PLANES, noise)
         return [self._inside(pair) for pair in found]
 

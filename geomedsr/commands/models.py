@@ -58,22 +58,21 @@ def write_card(name: str, judged: Path | None, samples: Path | None, as_json: bo
     show({"card": str(path)} if as_json else path, as_json=as_json)
 
 
-@models.command("pack")
+@models.command("shrink")
 @click.argument("name")
-@click.option("--to", "stored", type=click.Choice(["bfloat16", "float32"]), default="bfloat16", show_default=True)
 @JSON
 @VERBOSE
-def pack(name: str, stored: str, as_json: bool) -> None:
-    """Store a model's weights in half the space, and tell how far that moves its results.
+def shrink(name: str, as_json: bool) -> None:
+    """Store a model's weights as bfloat16, in half the space, and tell how far that moves its results.
 
     A judgement of the former weights is dropped: judge it again.
     """
     from dataclasses import asdict
 
-    from geomedsr.run.carding import pack_weights
+    from geomedsr.run import carding
 
-    packed = pack_weights(name, stored)
-    far = "the same results" if math.isinf(packed.psnr) else f"results {packed.psnr:.1f} dB from what they were"
-    told = f"{name}: {packed.before:,} bytes became {packed.after:,} ({packed.stored}), {far}"
-    facts = {**asdict(packed), "psnr": None if math.isinf(packed.psnr) else packed.psnr}
-    show(facts if as_json else told, as_json=as_json)
+    found = carding.shrink(name)
+    is_same = math.isinf(found.psnr)
+    far = "the same results" if is_same else f"results {found.psnr:.1f} dB (PSNR) from what they were"
+    told = f"{name}: {found.before:,} bytes became {found.after:,}, {far}"
+    show({**asdict(found), "psnr": None if is_same else found.psnr} if as_json else told, as_json=as_json)

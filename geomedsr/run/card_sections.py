@@ -9,11 +9,12 @@ import numpy as np
 
 from geomedsr.run.judgement import OWN, Judgement, Row
 
-__all__ = ["by_degradation", "by_image", "cost", "failures", "held", "judged", "likenesses", "table"]
+__all__ = ["by_degradation", "by_image", "cost", "curve", "failures", "held", "judged", "likenesses", "table"]
 
 _DIGITS = {"psnr": ".2f", "ssim": ".4f", "sam": ".2f", "ergas": ".2f"}
 _LABELS = {"psnr": "PSNR / dB", "ssim": "SSIM", "sam": "SAM / °", "ergas": "ERGAS"}
 _DOMAINS = {"in": "test", "out": "others"}
+_PLAIN = ("model", "cubic")
 _KINDS = {
     "perceptual": "perceptual distance",
     "frechet": "Fréchet distance",
@@ -33,41 +34,35 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def judged(one: Judgement) -> str:
     """The section on images of its own domain and of others."""
     bad = sorted((row for row in one.rows if row.gain <= 0), key=lambda row: row.gain)
+    worst = f"{one.worst.gain:+.2f} dB ({_name(one.worst)}, {one.worst.degradation})"
     count = len({row.image for row in one.rows})
-    verdict = (
-        f"On none of the {count} images was it below cubic; least was {one.worst.gain:+.2f} dB "
-        f"({_name(one.worst)}, {one.worst.degradation})."
-        if not bad
-        else f"**It was below cubic in {len(bad)} of {len(one.rows)} cases**, most of all {bad[0].gain:+.2f} dB "
-        f"({_name(bad[0])}, {bad[0].degradation})."
-    )
+    verdict = f"On none of the {count} images was it below cubic: the least gain was {worst}."
+    if bad:
+        verdict = f"**It was below cubic in {len(bad)} of {len(one.rows)} cases**, most of all by {worst}."
     text = (
         f'Judged after the training on {one.pieces}, made coarse by the model\'s own degradation ("{OWN}") and by '
-        "others that it was not taught by that name. Test images are those of the recipe; others come from elsewhere "
-        f"and were never seen. {verdict}"
+        "others. Test images are those of the recipe; the others come from elsewhere and were never seen. The data "
+        f"range is that of each fine piece. {verdict}"
     )
-    spread = "Means over the images, their standard deviations in brackets."
-    parts = ["## On other images", text, spread, by_degradation(one), "Gain over cubic (PSNR), image by image:"]
+    parts = ["## Judged on other images", text, by_degradation(one), "Gain over cubic (PSNR / dB), image by image:"]
     return "\n\n".join(part for part in (*parts, by_image(one), likenesses(one)) if part)
 
 
 def by_degradation(one: Judgement) -> str:
-    """Means and spreads over the images, for each domain and degradation."""
-    metrics = [*one.rows[0].scores["model"]]
+    """Means and spreads over the images, for each domain and degradation: a table for PSNR, one for all else."""
+    others = [metric for metric in one.rows[0].scores["model"] if metric != "psnr"]
     head = ["images", "made coarse by", "number", "gain / dB", "least / dB"]
-    head += [f"{_LABELS[metric]}: {method}" for metric in metrics for method in one.methods]
-    rows = [
-        (
-            _DOMAINS[domain],
-            degradation,
-            len(rows),
-            _spread([row.gain for row in rows], "+.2f"),
-            f"{min(row.gain for row in rows):+.2f}",
-            *(_cell(rows, method, metric) for metric in metrics for method in one.methods),
-        )
-        for domain, degradation, rows in one.groups()
-    ]
-    return table(head, rows)
+    head += [f"PSNR / dB: {method}" for method in one.methods]
+    more = [f"{_LABELS[metric]}: {method}" for metric in others for method in _PLAIN]
+    rows, besides = [], []
+    for domain, degradation, found in one.groups():
+        gains = [row.gain for row in found]
+        first = (_DOMAINS[domain], degradation)
+        cells = (_cell(found, method, "psnr") for method in one.methods)
+        rows.append((*first, len(found), _spread(gains, "+.2f"), f"{min(gains):+.2f}", *cells))
+        besides.append((*first, *(_cell(found, method, metric) for metric in others for method in _PLAIN)))
+    tables = [table(head, rows), table([*head[:2], *more], besides)]
+    return "Means over the images, their standard deviations in brackets.\n\n" + "\n\n".join(tables)
 
 
 def by_image(one: Judgement) -> str:
@@ -119,6 +114,18 @@ def cost(parameters: int, stored: str, size: int, one: Judgement | None) -> str:
         f"({speed['backend']}, {speed['precision']}), measured on {part} voxels and scaled; `--precision auto` may be "
         "quicker."
     )
+
+
+def curve(log: Sequence[Mapping[str, str]]) -> str:
+    """The section on how training went: at most eight of its validations."""
+    scored = [row for row in log if row.get("psnr")]
+    if not scored:
+        return ""
+    kept = sorted({round(i) for i in np.linspace(0, len(scored) - 1, min(8, len(scored)))})
+    keys = ("step", "psnr", "psnr_cubic", "ssim", "ssim_cubic")
+    rows = [[scored[i].get(key) or "-" for key in keys] for i in kept]
+    head = ("step", "PSNR / dB", "cubic / dB", "SSIM", "cubic SSIM")
+    return f"## Curve\n\nOn the validation images, as `log.csv` has it.\n\n{table(head, rows)}"
 
 
 def failures(cases: Sequence[Mapping[str, str]], modality: str) -> str:

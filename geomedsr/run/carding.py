@@ -1,7 +1,8 @@
-"""A model folder on its way to being shared: its card, what it was judged by, and its weights in less space."""
+"""A model folder made ready to be shared: its card, what it was judged by, and its weights in less space."""
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from dataclasses import asdict, dataclass, replace
@@ -19,16 +20,15 @@ from geomedsr.run.judgement import Judgement
 if TYPE_CHECKING:
     from geomedsr.model import Model
 
-__all__ = ["Packed", "pack_weights", "write_card"]
+__all__ = ["Shrunk", "shrink", "write_card"]
 
 WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
-    """What packing changed: bytes before and after, and the PSNR (dB) between outputs with either weights."""
+class Shrunk:
+    """Bytes before and after, and the PSNR (dB) between outputs with the weights as they were and as they are."""
 
-    stored: str
     before: int
     after: int
     psnr: float
@@ -50,17 +50,18 @@ def write_card(name: str, judged: Path | None = None, samples: Path | None = Non
         if samples is not None:
             found["failures"] = [asdict(case) for case in draw_failures(model, folder, samples)]
         model = replace(model, judged=found)
-        model.save_findings(folder, card_of(model, (folder / WEIGHTS).stat().st_size))
+        model.save_findings(folder, card_of(model, folder))
     except OSError as error:
         raise WriteFailedError(f"{folder} could not be written: {error.strerror or error}.") from error
     return folder / "README.md"
 
 
-def card_of(model: Model, size: int) -> str:
-    """The whole card of a model, whose weights take `size` bytes."""
+def card_of(model: Model, folder: Path) -> str:
+    """The whole card of a model, with what its folder tells besides: how large the weights are, how training went."""
     from geomedsr.training.card import card
     from geomedsr.trust.calibration import calibration_of
 
+    size, log = (folder / WEIGHTS).stat().st_size, _log(folder)
     figures = model.judged.get("figures")
     one = Judgement.of(figures, f"The judgement of {model.name}") if figures else None
     sections = [card_sections.judged(one)] if one else []
@@ -70,14 +71,15 @@ def card_of(model: Model, size: int) -> str:
     if model.judged.get("failures"):
         sections.append(card_sections.failures(model.judged["failures"], model.modality))
     sections.append(card_sections.cost(model.parameters, model.stored, size, one))
+    sections += [text] if (text := card_sections.curve(log)) else []
     text = card(model)
     for section in sections:
         text = with_section(text, section)
     return text
 
 
-def pack_weights(name: str, stored: str = "bfloat16") -> Packed:
-    """Stores a model's weights as `stored`, tells what that changed, and writes its card anew.
+def shrink(name: str) -> Shrunk:
+    """Stores a model's weights as bfloat16, tells what that changed, and writes its card anew.
 
     A calibration stays, being hardly touched; a judgement of the former weights goes.
 
@@ -92,13 +94,13 @@ def pack_weights(name: str, stored: str = "bfloat16") -> Packed:
     was = _output(model, probe)
     judged = {key: value for key, value in model.judged.items() if key != "figures"}
     try:
-        packed = replace(model, stored=stored, judged=judged)
-        packed.save(folder, (folder / "README.md").read_text(encoding="utf-8"))
-        packed, after = Model.load(folder), (folder / WEIGHTS).stat().st_size
-        packed.save_findings(folder, card_of(packed, after))
+        shrunk = replace(model, stored="bfloat16", judged=judged)
+        shrunk.save(folder, (folder / "README.md").read_text(encoding="utf-8"))
+        shrunk, after = Model.load(folder), (folder / WEIGHTS).stat().st_size
+        shrunk.save_findings(folder, card_of(shrunk, folder))
     except OSError as error:
         raise WriteFailedError(f"{folder} could not be written: {error.strerror or error}.") from error
-    return Packed(stored, before, after, _distance(was, _output(packed, probe)))
+    return Shrunk(before, after, _distance(was, _output(shrunk, probe)))
 
 
 def _own(name: str) -> tuple[Path, Model]:
@@ -130,6 +132,12 @@ def _read(path: Path, model: Model) -> Judgement:
             "it again."
         )
     return found
+
+
+def _log(folder: Path) -> list[dict[str, str]]:
+    """The lines of a training's log, where it is there."""
+    path = folder / "log.csv"
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.exists() else []
 
 
 def _probe(model: Model) -> Any:  # noqa: ANN401 - a tensor

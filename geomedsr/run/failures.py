@@ -14,7 +14,7 @@ from geomedsr.errors import InputError
 from geomedsr.grid import Box
 from geomedsr.image import Image, Voxels
 from geomedsr.io import format_of
-from geomedsr.run.simulating import Judge
+from geomedsr.run.simulating import Judge, nominal
 from geomedsr.stage import Part
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def draw_failures(model: Model, folder: Path, samples: Path) -> list[Failure]:
 def _cases(model: Model) -> Iterator[tuple[str, Part | None]]:
     """What is done to the sample, by the heading of the case; None is the model's own degradation."""
     assert model.recipe is not None
-    own = model.recipe.degradation
+    own = nominal(model.recipe)
     yield "Where it errs most", None
     yield "An input with 6 % noise", Part.model_validate({"name": own.name, **own.settings, "noise": 0.06})
     if min(model.task.factor) == 1:
@@ -65,7 +65,7 @@ def _cases(model: Model) -> Iterator[tuple[str, Part | None]]:
         yield "An input with ringing, as Fourier resampling leaves it", Part(name="kspace")
 
 
-def _sample(model: Model, samples: Path) -> tuple[Image, tuple[int, ...] | None]:
+def _sample(model: Model, samples: Path) -> tuple[Image, tuple[int, int] | None]:
     """The middle of the sample of the model's modality, and the axes that a planar model works on."""
     path = samples / SAMPLES.get(model.modality, "mri_t1.nii.gz")
     if not path.is_file():
@@ -112,7 +112,7 @@ def _plane(voxels: Voxels, model: Model) -> Voxels:
     if voxels.ndim == 3:
         return voxels
     across = 2 if max(model.task.factor[:2]) > 1 else 1
-    return np.take(voxels, voxels.shape[across + 1] // 2, across + 1)
+    return np.asarray(np.take(voxels, voxels.shape[across + 1] // 2, across + 1), np.float32)
 
 
 def _farthest(sr: Voxels, hr: Voxels) -> tuple[slice, slice]:
