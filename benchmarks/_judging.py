@@ -39,7 +39,7 @@ __all__ = ["Shown", "degradations", "judged", "methods", "seconds", "shown"]
 
 TABLE = Path(__file__).with_name("models.yaml")
 PLANES = 4
-PLANE, VOLUME, SCENE = 176, (96, 96, 64), 352
+PLANE, VOLUME, SCENE = 176, (80, 80, 64), 352
 """The piece of an image that is judged: planes of a volume, a part of one, a part of a scene; in fine voxels."""
 
 MARGIN = 32

@@ -46,8 +46,8 @@ def draw_failures(model: Model, folder: Path, samples: Path) -> list[Failure]:
     Raises:
         InputError: the sample images are not there.
     """
-    (folder / "pictures").mkdir(exist_ok=True)
     hr, axes = _sample(model, samples)
+    (folder / "pictures").mkdir(exist_ok=True)
     return [_drawn(name, part, model, folder, hr, axes) for name, part in _cases(model)]
 
 
