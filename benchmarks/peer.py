@@ -1,9 +1,9 @@
 """Claim: with the same images, degradation, patches and steps a recipe's model is at least as good as a MONAI network.
 
-The peer is a network of MONAI as it comes (`BasicUNet`, or `SegResNet` with 32 filters) on the cubic interpolation of the
-input, to which it adds what it learns; it is trained by a plain PyTorch loop: AdamW, L1, a warm-up and a cosine. It is
-given the same batches as the recipe's training (same seed), at the recipe's learning rate and at a third of it, and the
-better of both counts. Both are scored on the recipe's test images, made coarse by its nominal degradation.
+The peer is a network of MONAI as it comes (`BasicUNet`, or `SegResNet` with 32 filters) on the cubic interpolation of
+the input, to which it adds what it learns; it is trained by a plain PyTorch loop: AdamW, L1, a warm-up and a cosine. It
+is given the same batches as the recipe's training (same seed), at the recipe's learning rate and at a third of it, and
+the better of both counts. Both are scored on the recipe's test images, made coarse by its nominal degradation.
 
     GEOMEDSR_DATA=... python -m benchmarks.peer [--pipeline pipelines/mri_t1_x2.yaml] [--steps 300] [--device cuda]
 
@@ -37,6 +37,9 @@ from geomedsr.training.loop import Subjects
 from geomedsr.training.validation import mean, score
 
 PLANES = 12
+_MULTIPLE = 16
+"""What the sides of an image must be divisible by for the peers."""
+
 PEERS = ("basicunet", "segresnet")
 
 
@@ -47,13 +50,14 @@ class Peer(Network):
         super().__init__(task)
         kind = {"spatial_dims": task.ndim, "in_channels": task.channels, "out_channels": task.channels}
         self.body: nn.Module = BasicUNet(**kind) if name == "basicunet" else SegResNet(init_filters=32, **kind)
-        self.multiple_of, self.reach = 16, None
+        self.reach = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Interpolated, and what is missing."""
         finer = upsample(x, "cubic", self.task.factor)
-        missing: Tensor = self.body(finer)
-        return finer + missing
+        ends = [end for n in reversed(finer.shape[2:]) for end in (0, -n % _MULTIPLE)]
+        missing: Tensor = self.body(nn.functional.pad(finer, ends, mode="replicate"))
+        return finer + missing[(..., *(slice(n) for n in finer.shape[2:]))]
 
 
 def main() -> None:
@@ -149,14 +153,8 @@ def row(recipe: Recipe, subjects: Subjects, told: str, network: Network, minutes
     """Prints how a network scores on the test images, and gives its PSNR."""
     degradation = build_degradation(recipe.model_copy(update={"degradation": nominal(recipe)}))
     found = mean(score(network, subjects.test, degradation, PLANES, recipe.seed))
-    cells = (
-        told,
-        f"{network.parameter_count:,}",
-        f"{found['psnr']:.2f}",
-        f"{found['ssim']:.4f}",
-        f"{found['gain']:+.2f}",
-    )
-    print(f"| {' | '.join(cells)} | {minutes:.1f} |", flush=True)
+    scores = f"{found['psnr']:.2f} | {found['ssim']:.4f} | {found['gain']:+.2f}"
+    print(f"| {told} | {network.parameter_count:,} | {scores} | {minutes:.1f} |", flush=True)
     return found["psnr"]
 
 
