@@ -23,9 +23,6 @@ import torch
 from monai.networks.nets import BasicUNet, SegResNet
 from torch import Tensor, nn
 
-from geomedsr.data.augment import Augment
-from geomedsr.data.pairs import PairSampler
-from geomedsr.data.sampling import PatchSampler
 from geomedsr.model import build_degradation
 from geomedsr.networks._network import Network
 from geomedsr.networks.interpolate import upsample
@@ -33,7 +30,8 @@ from geomedsr.recipe import Recipe, read_recipe
 from geomedsr.run.simulating import nominal
 from geomedsr.run.training import open_subjects, train_files
 from geomedsr.task import Task
-from geomedsr.training.loop import Subjects
+from geomedsr.training.loop import Subjects, _pairs  # the very batches that the program trains on
+from geomedsr.training.team import Team
 from geomedsr.training.validation import mean, score
 
 PLANES = 12
@@ -122,7 +120,7 @@ def plainly_trained(recipe: Recipe, subjects: Subjects, name: str, device: str, 
     began = time.perf_counter()
     torch.manual_seed(recipe.seed)
     network = Peer(recipe.task, name).to(device)
-    pairs, schedule = pairs_of(recipe, subjects), recipe.schedule
+    pairs, schedule = _pairs(recipe, subjects.train, build_degradation(recipe), Team(device)), recipe.schedule
     optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=0.0)
     warmup = torch.optim.lr_scheduler.LinearLR(optimizer, 0.05, total_iters=max(schedule.warmup, 1))
     fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, schedule.steps - schedule.warmup, 0.01 * rate)
@@ -135,18 +133,6 @@ def plainly_trained(recipe: Recipe, subjects: Subjects, name: str, device: str, 
         optimizer.step()
         rates.step()
     return network.eval().cpu(), (time.perf_counter() - began) / 60
-
-
-def pairs_of(recipe: Recipe, subjects: Subjects) -> PairSampler:
-    """The batches that the recipe's training sees, too."""
-    degradation, sampling = build_degradation(recipe), recipe.sampling
-    whole = degradation.reach is None and recipe.task.ndim == 2
-    margin = None if whole else (sampling.margin if degradation.reach is None else degradation.reach)
-    patches = PatchSampler(
-        subjects.train, sampling.patch, recipe.factor, margin, sampling.contrast, candidates=sampling.candidates
-    )
-    augment = Augment(recipe.factor, sampling.flips, sampling.turns, sampling.gain)
-    return PairSampler(patches, degradation, augment, sampling.batch, recipe.seed)
 
 
 def row(recipe: Recipe, subjects: Subjects, told: str, network: Network, minutes: float) -> float:
