@@ -77,7 +77,7 @@ def _store(model: Model, folder: Path, subjects: Sequence[Subject]) -> Calibrati
     path = folder / "README.md"
     try:
         text = path.read_text(encoding="utf-8") if path.exists() else ""
-        replace(model, calibration=found.to_json()).save_calibration(folder, with_section(text, found.section()))
+        replace(model, calibration=found.to_json()).save_findings(folder, with_section(text, found.section()))
     except OSError as error:
         raise WriteFailedError(f"{folder} could not be written: {error.strerror or error}.") from error
     return found
