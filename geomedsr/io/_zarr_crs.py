@@ -88,7 +88,6 @@ def is_same_crs(one: str, other: str) -> bool:
 
 @lru_cache(256)
 def _crs(text: str) -> CRS | None:
-    from rasterio.crs import CRS
     from rasterio.errors import CRSError
 
     try:
