@@ -86,6 +86,8 @@ def calibration_of(model: Model) -> Calibration:
 def calibrate(model: Model, pairs: Iterable[tuple[str, Tensor, Tensor]]) -> Calibration:
     """The calibration that held-out images teach: their names, coarse and fine batches in the network's units.
 
+    The batches are on the network's device.
+
     Shape: (1, C, *S) and (1, C, *(S * factor)), the fine ones NaN where invalid
 
     Raises:
@@ -100,9 +102,9 @@ def calibrate(model: Model, pairs: Iterable[tuple[str, Tensor, Tensor]]) -> Cali
         names[name] = None
         sr, known = answers(lr)
         counted = varied(hr)
-        features.append(known[counted])
-        errors.append((hr - sr).abs()[counted])
-        signs.append(evidence(sr, lr)[counted])
+        features.append(known[counted].cpu())
+        errors.append((hr - sr).abs()[counted].cpu())
+        signs.append(evidence(sr, lr)[counted].cpu())
     count = sum(map(len, errors))
     if count < _FEWEST:
         raise RecipeError(
