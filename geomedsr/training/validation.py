@@ -17,6 +17,7 @@ from geomedsr.encoders._features import Features
 from geomedsr.errors import RecipeError
 from geomedsr.grid import Shape
 from geomedsr.metrics.ssim import mean_similarity
+from geomedsr.networks._blocks import true_float32
 from geomedsr.networks._network import Network
 from geomedsr.networks.interpolate import upsample
 from geomedsr.recipe import Recipe
@@ -97,7 +98,8 @@ def score(
     """One score for each image: `planes` slices of a volume, evenly spread over it; the whole of a plain image."""
     was_training = network.training
     network.eval()
-    found = [_score(network, subject, degradation, planes, seed, bf16, encoder) for subject in subjects]
+    with true_float32():
+        found = [_score(network, subject, degradation, planes, seed, bf16, encoder) for subject in subjects]
     network.train(was_training)
     return found
 

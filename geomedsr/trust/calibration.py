@@ -11,6 +11,7 @@ from torch import Tensor
 
 from geomedsr.errors import ModelError, RecipeError
 from geomedsr.model import Model
+from geomedsr.networks._blocks import true_float32
 from geomedsr.trust.hallucination import Evidence, Habit, Habits, fit_habits
 from geomedsr.trust.instrument import instrument_of
 from geomedsr.trust.uncertainty import LEVEL, Answers, Widening, fit_widening
@@ -98,13 +99,14 @@ def calibrate(model: Model, pairs: Iterable[tuple[str, Tensor, Tensor]]) -> Cali
     answers, evidence = Answers(model.network, model.recipe.sampling.turns).eval(), Evidence(instrument)
     names: dict[str, None] = {}
     features, errors, signs = [], [], []
-    for name, lr, hr in pairs:
-        names[name] = None
-        sr, known = answers(lr)
-        counted = varied(hr)
-        features.append(known[counted].cpu())
-        errors.append((hr - sr).abs()[counted].cpu())
-        signs.append(evidence(sr, lr)[counted].cpu())
+    with true_float32():
+        for name, lr, hr in pairs:
+            names[name] = None
+            sr, known = answers(lr)
+            counted = varied(hr)
+            features.append(known[counted].cpu())
+            errors.append((hr - sr).abs()[counted].cpu())
+            signs.append(evidence(sr, lr)[counted].cpu())
     count = sum(map(len, errors))
     if count < _FEWEST:
         raise RecipeError(
