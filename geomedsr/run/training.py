@@ -61,7 +61,7 @@ def train_files(
     subjects = open_subjects(recipe, data, opener)
     try:
         model = train(recipe, subjects, out, resume=resume, device=device, quiet=quiet, speed=speed)
-        return calibrate_trained(model, out, subjects.validate)
+        return calibrate_trained(model, out, subjects.validate, model.training["device"])
     except OSError as error:
         raise WriteFailedError(f"{out} could not be written: {error.strerror or error}.") from error
 
