@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -298,7 +298,9 @@ class Session:
         tiles: Iterable[Tile] = plan if boxes is None else chain.from_iterable(map(plan.refit, boxes))
         self._tell()
         began, depth = time.perf_counter(), DEPTH * (self._relay.size if self._relay else 1)
-        with steady_heap(), self._settled(), Behind(self._write, depth) as behind:
+        # A GPU's activations are not the heap's.
+        heap = nullcontext() if self._relay else steady_heap()
+        with heap, self._settled(), Behind(self._write, depth) as behind:
             while (left := self._pass(tiles, behind)) is not None:
                 tiles = left
         self.waited += behind.waited
