@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from geomedsr.data.intensity import Intensity, IntensityRule
 from geomedsr.errors import ModelError, OutOfMemoryError
 from geomedsr.grid import Box, Factor, Shape
-from geomedsr.image import ImageSpec, Sink, Source, StoredSink, Voxels
+from geomedsr.image import ImageSpec, Sink, Source, StoredSink, StoredSource, Voxels
 from geomedsr.inference import fill
 from geomedsr.inference.backend import Backend, TorchBackend
 from geomedsr.inference.choice import Choice, check_asked, choose
 from geomedsr.inference.layout import Layout, layout_of
-from geomedsr.inference.memory import FRUGAL, HOLES, SPACIOUS, is_exhausted, release, steady_heap
-from geomedsr.inference.relay import PLAIN, Passage, Pending, passage_of
+from geomedsr.inference.memory import HOLES, is_exhausted, release, spent_freely, steady_heap
+from geomedsr.inference.relay import PLAIN, Passage, Pending, is_narrow, passage_of
 from geomedsr.inference.stream import DEPTH, Ahead, Behind
-from geomedsr.inference.windows import Demand, Work, choose_window, halve
+from geomedsr.inference.windows import FILL, FILL_BESIDE, Demand, Work, choose_window, halve
 from geomedsr.networks._network import Network
 from geomedsr.tiling import Plan, Tile
 
@@ -59,7 +59,7 @@ class _Loaded:
     """
 
     tile: Tile
-    batch: Voxels | None
+    batch: NDArray[Any] | None
     invalid: NDArray[np.bool_] | None
     passage: Passage = PLAIN
 
@@ -214,7 +214,8 @@ class Upscaler:
 
     def _window(self, work: Work, layout: Layout, backend: Backend, sharers: int = 1) -> Shape:
         demand = _demand(work, layout, backend)
-        limit = self._memory or backend.available() // (2 * sharers)
+        at_hand = backend.available()
+        limit = self._memory or at_hand // (2 * sharers)
         if self._network.reach is None:
             if (needed := demand(work.padded).bytes) > limit:
                 raise ModelError(
@@ -224,8 +225,8 @@ class Upscaler:
             return work.padded
         if self._tile is not None:
             return self._asked(work, self._tile)
-        frugal = SPACIOUS if backend.device.startswith("cuda") else FRUGAL
-        window = choose_window(work, demand, self._memory or frugal, limit)
+        frugal = self._memory or spent_freely(backend.device, at_hand)
+        window = choose_window(work, demand, frugal, limit, FILL_BESIDE if backend.relay else FILL)
         if window is None:
             needed = demand(work.smallest).bytes
             raise OutOfMemoryError(
@@ -285,6 +286,8 @@ class Session:
         self._total = math.prod(sink.spec.grid.shape)
         self._relay = backend.relay
         self._passage = passage_of(source.spec, sink.spec, intensity)
+        spec = source.spec
+        self._loads = self._relay is not None and is_narrow(spec) and spec.nodata is None and not spec.has_holes
 
     def run(self, boxes: Iterable[Box] | None = None) -> None:
         """Reads, runs and writes all of the image, or some boxes of the output, in their order.
@@ -295,7 +298,9 @@ class Session:
         tiles: Iterable[Tile] = plan if boxes is None else chain.from_iterable(map(plan.refit, boxes))
         self._tell()
         began, depth = time.perf_counter(), DEPTH * (self._relay.size if self._relay else 1)
-        with steady_heap(), self._settled(), Behind(self._write, depth) as behind:
+        # A GPU's activations are not the heap's.
+        heap = nullcontext() if self._relay else steady_heap()
+        with heap, self._settled(), Behind(self._write, depth) as behind:
             while (left := self._pass(tiles, behind)) is not None:
                 tiles = left
         self.waited += behind.waited
@@ -336,7 +341,7 @@ class Session:
         release(self.backend.device)
         return self._smaller(rest.left(), reason)
 
-    def _forward(self, batch: Voxels, passage: Passage) -> Voxels | Pending:
+    def _forward(self, batch: NDArray[Any], passage: Passage) -> Voxels | Pending:
         if self._relay:
             return self._relay.start(batch, passage)
         began = time.perf_counter()
@@ -359,6 +364,9 @@ class Session:
 
     def _read(self, tile: Tile) -> _Loaded:
         """The reader's stage: from physical values to what the network sees."""
+        if self._loads and isinstance(self._source, StoredSource):
+            stored = _padded(self._source.load(tile.read), tile)
+            return _Loaded(tile, self._layout.as_batch(stored), None, self._passage)
         voxels = self._source.read(tile.read)
         invalid = ~np.isfinite(voxels)
         spoilt = bool(invalid.any())
@@ -369,9 +377,7 @@ class Session:
             voxels = self._filled(tile)
         elif passage is PLAIN:
             voxels = self._intensity.apply(voxels)
-        if any(tile.pad):
-            voxels = np.pad(voxels, [(0, 0), *((0, pad) for pad in tile.pad)], mode="edge")
-        return _Loaded(tile, self._layout.to_batch(voxels), invalid if spoilt else None, passage)
+        return _Loaded(tile, self._layout.to_batch(_padded(voxels, tile)), invalid if spoilt else None, passage)
 
     def _filled(self, tile: Tile) -> Voxels:
         """The tile read once more with as much around it as the filling looks at."""
@@ -417,6 +423,13 @@ class Session:
             self._sink.store(tile.write, voxels)
         else:
             self._sink.write(tile.write, voxels.astype(np.float32, copy=False))
+
+
+def _padded(numbers: NDArray[Any], tile: Tile) -> NDArray[Any]:
+    """A tile's numbers as the window that the network sees."""
+    if not any(tile.pad):
+        return numbers
+    return np.pad(numbers, [(0, 0), *((0, pad) for pad in tile.pad)], mode="edge")
 
 
 _Item = tuple[_Loaded, Voxels | Pending | None]
