@@ -55,7 +55,9 @@ class Peer(Network):
         finer = upsample(x, "cubic", self.task.factor)
         ends = [end for n in reversed(finer.shape[2:]) for end in (0, -n % _MULTIPLE)]
         missing: Tensor = self.body(nn.functional.pad(finer, ends, mode="replicate"))
-        return finer + missing[(..., *(slice(n) for n in finer.shape[2:]))]
+        for axis, n in enumerate(finer.shape[2:], start=2):
+            missing = missing.narrow(axis, 0, n)
+        return finer + missing
 
 
 def main() -> None:
@@ -93,7 +95,7 @@ def shortened(arguments: argparse.Namespace) -> Recipe:
     values = recipe.to_json() | {"sampling": sampling, "schedule": schedule, "then": []}
     values["data"] = values["data"] | {"validate": []}
     # An average over a tenth of the steps: with the recipe's own a short run would judge its first weights.
-    return Recipe.from_values(values | {"ema": min(recipe.ema, 1 - 10 / steps)}, str(arguments.pipeline))
+    return Recipe.from_values(values | {"ema": min(recipe.ema, max(0.0, 1 - 10 / steps))}, str(arguments.pipeline))
 
 
 def trained_here(recipe: Recipe, device: str) -> tuple[Network, float]:
