@@ -77,7 +77,7 @@ class Shown:
 
 
 def shown(recipe: Recipe, data: Path) -> list[Shown]:
-    """The recipe's test images, then those of the table that it has not seen in any way."""
+    """The recipe's test images, then those of the table that it has not seen in any way, where there are such."""
     table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))[recipe.modality]["images"]
     every = [Shown(**one) for one in table]
     known = {one.file: one for one in every}
@@ -87,6 +87,9 @@ def shown(recipe: Recipe, data: Path) -> list[Shown]:
     subjects = {known[file].subject for file in seen if file in known} - {None}
     solid = recipe.task.ndim == 3
     new = [one for one in every if one.file not in seen and one.subject not in subjects and not (one.planar and solid)]
+    if not new:  # few images, all of them used: those that chose the weights have at least taught nothing
+        chose = {file for files in recipe.data.validate_ for file in _matched(files, data)}
+        new = [replace(one, about=f"{one.about}; it chose the weights") for one in every if one.file in chose]
     return [replace(one, about=known[one.file].about) if one.file in known else one for one in tests] + new
 
 
