@@ -1,10 +1,10 @@
 """Claim: with the same images, degradation, patches and steps a recipe's model is at least as good as a MONAI network.
 
 The peer is a network of MONAI (`basicunet` without its instance norm, which takes away the level of a patch;
-`basicunet-norm` as it comes; `segresnet` with 32 filters) on the cubic interpolation of the input, to which it adds what
-it learns, at first nothing; it is trained by a plain PyTorch loop: AdamW, L1, a warm-up and a cosine. It is given the
-same batches as the recipe's training (same seed), at the recipe's learning rate and at a third of it, and the better of
-both counts. Both are scored on the recipe's test images, made coarse by its nominal degradation.
+`basicunet-norm` as it comes; `segresnet` with 32 filters) on the cubic interpolation of the input, to which it adds
+what it learns, at first nothing; it is trained by a plain PyTorch loop: AdamW, L1, a warm-up and a cosine. It is given
+the same batches as the recipe's training (same seed), at the recipe's learning rate and at a third of it, and the
+better of both counts. Both are scored on the recipe's test images, made coarse by its nominal degradation.
 
     GEOMEDSR_DATA=... python -m benchmarks.peer [--pipeline pipelines/mri_t1_x2.yaml] [--steps 300] [--device cuda]
 
@@ -57,6 +57,8 @@ class Peer(Network):
         self.body = made[name]()
         *_, last = (module for module in self.body.modules() if isinstance(module, nn.Conv2d | nn.Conv3d))
         nn.init.zeros_(last.weight)
+        if last.bias is not None:
+            nn.init.zeros_(last.bias)
         self.reach = None
 
     def forward(self, x: Tensor) -> Tensor:
