@@ -28,7 +28,6 @@ Factor = tuple[int, ...]
 
 Matrix = tuple[tuple[float, ...], ...]
 """A square matrix in homogeneous coordinates, rows first."""
-
 _DEGREE = 111_195.0  # metres, on a sphere of the earth's mean radius
 
 
@@ -246,8 +245,8 @@ class Grid:
         latitude = float(self.world([n / 2 for n in self.shape])[1])
         if self.units != "degree" or self.ndim != 2 or abs(latitude) > 90:
             return None
-        on_ground = np.diag([_DEGREE * math.cos(math.radians(latitude)), _DEGREE]) @ self.matrix[:2, :2]
-        return tuple(float(length) for length in np.hypot(*on_ground))
+        ground = np.diag([_DEGREE * math.cos(math.radians(latitude)), _DEGREE]) @ self.matrix[:2, :2]
+        return tuple(np.hypot(*ground).tolist())
 
     @property
     def corners(self) -> NDArray[np.float64]:
