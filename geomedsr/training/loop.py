@@ -171,6 +171,7 @@ def _finish(
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "device": team.device.type,
+        **({"machine": torch.cuda.get_device_name(team.device)} if team.device.type == "cuda" else {}),
         "processes": team.size,
         "images": {"train": len(subjects.train), "validate": len(subjects.validate), "test": len(subjects.test)},
         "stages": progress.stages,
