@@ -5,7 +5,17 @@ Each list says what may be, for what it leaves out could run code, ask the netwo
 
 from __future__ import annotations
 
-__all__ = ["CODECS", "NUMBERS", "NUMBER_KINDS", "RASTER_DRIVERS", "SHARDING", "VIRTUAL", "VRT_ELEMENTS"]
+__all__ = [
+    "CHECKSUMS",
+    "CODECS",
+    "FILTERS",
+    "NUMBERS",
+    "NUMBER_KINDS",
+    "RASTER_DRIVERS",
+    "SHARDING",
+    "VIRTUAL",
+    "VRT_ELEMENTS",
+]
 
 RASTER_DRIVERS = {".tif": "GTiff", ".tiff": "GTiff", ".jp2": "JP2OpenJPEG", ".vrt": "VRT"}
 """The one GDAL driver that may open a raster, by its suffix; GDAL itself would try some 200, whatever the name."""
@@ -27,9 +37,9 @@ VRT_ELEMENTS = frozenset((
 
 SHARDING = "sharding_indexed"
 _COMPRESSORS = {"blosc", "bz2", "gzip", "lz4", "lzma", "zlib", "zstd"}
-_FILTERS = {"astype", "bitround", "delta", "fixedscaleoffset", "packbits", "quantize", "shuffle"}
-_CHECKSUMS = {"adler32", "crc32", "crc32c", "fletcher32", "jenkins_lookup3"}
-CODECS = frozenset(_COMPRESSORS | _FILTERS | _CHECKSUMS | {"bytes", "endian", "transpose", SHARDING})
+FILTERS = {"astype", "bitround", "delta", "fixedscaleoffset", "packbits", "quantize", "shuffle"}
+CHECKSUMS = {"adler32", "crc32", "crc32c", "fletcher32", "jenkins_lookup3"}
+CODECS = frozenset(_COMPRESSORS | FILTERS | CHECKSUMS | {"bytes", "endian", "transpose", SHARDING})
 """The codecs of zarr chunks that are decoded; one of another name could run code."""
 
 NUMBER_KINDS = "biuf"

@@ -532,7 +532,7 @@ def edited(path: Path, name: str, **changes: Any) -> Path:
         ({"shape": [0, 8]}, "has no voxels"),
         ({"chunks": [8]}, "chunks"),
         ({"chunks": [0, 8]}, "chunks"),
-        ({"chunks": [1 << 40, 1 << 40]}, "more than 4 GiB each"),
+        ({"chunks": [1 << 40, 1 << 40]}, "more than the 1.1 GB that may be read at once"),
         ({"shape": [8.5, 8]}, "metadata of .* is broken"),
         ({"shape": "8"}, "metadata of .* is broken"),
         ({"dtype": None}, "of the type"),
