@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geomedsr.errors import InputError, OutputError
+from geomedsr.errors import InputError, OutputError, WriteFailedError
 from geomedsr.grid import Box
 from geomedsr.image import ImageSpec, Voxels
 from geomedsr.io._coding import Coding, scaling_of
 from geomedsr.io._limits import limits
 from geomedsr.io._staging import Staging
+from geomedsr.io._witness import Witness
 from geomedsr.io._zarr_codecs import UNREADABLE, opened
 from geomedsr.io._zarr_decoders import unpacking
 from geomedsr.io._zarr_design import KEY, Remembered, design, target_spec
@@ -219,6 +220,7 @@ class ZarrSink:
 
     def __init__(self, path: Path, spec: ImageSpec, options: Mapping[str, str]) -> None:
         self._written = 0
+        self._witness = Witness(path)
         self._staging = Staging(path, as_folder=True)
         self._store = EndableStore(self._staging.path)
         try:
@@ -239,7 +241,7 @@ class ZarrSink:
             GridError: the box is not inside.
             WriteFailedError: the disk is full.
         """
-        self._output.write(box, voxels)
+        self._witness.saw(box, self._output.write(box, voxels))
         self._written += box.size
 
     def commit(self, verify: Callable[[Path], None] | None = None) -> None:
@@ -250,7 +252,14 @@ class ZarrSink:
         """
         self._staging.check_complete(self._written, self.spec.grid.shape)
         self._output.finish()
-        self._staging.publish(verify=verify)
+        self._staging.publish(checks=(self._check, *([verify] if verify else [])))
+
+    def _check(self, staged: Path) -> None:
+        """Reads all of it again."""
+        try:
+            self._witness.check(ZarrOutput.open(staged).stored)
+        except (*UNREADABLE, InputError) as error:
+            raise WriteFailedError(f"{self._staging.target} cannot be read as it was written: {error}.") from error
 
     def abort(self) -> None:
         """Nothing appears."""

@@ -414,7 +414,7 @@ def test_options_say_how_it_is_stored(
         ({"shards": "1024", "zarr_format": "2"}, "has no shards"),
         ({"zarr_format": "1"}, "takes one of 2, 3"),
         ({"compressor": "pickle"}, "takes one of blosc"),
-        ({"chunks": "99999"}, "more than 2 GiB"),
+        ({"chunks": "99999"}, "more than 1.1 GB"),
     ],
 )
 def test_options_that_cannot_be_are_refused(tmp_path: Path, options: dict[str, str], sentence: str) -> None:
