@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -124,7 +124,8 @@ def plan(job: Job, settings: Settings) -> Plan:
     after = promised(made, before, settings)
     sizes = {job.target: after.nbytes, **dict.fromkeys(job.maps.values(), 4 * math.prod(after.shape))}
     warnings = tuple(text for path, size in sizes.items() if (text := check_space(path, size)))
-    return replace(made, fit=replace(chosen, warnings=(*chosen.warnings, *warnings)))
+    doubts = cast(tuple[str, ...], before.extra.get("warnings", ()))  # those of the format, about the file
+    return replace(made, fit=replace(chosen, warnings=(*doubts, *chosen.warnings, *warnings)))
 
 
 def _check_settings(made: Plan, settings: Settings) -> None:
