@@ -22,6 +22,7 @@ from geomedsr.inference.backend import Backend, TorchBackend
 from geomedsr.inference.choice import Choice, check_asked, choose
 from geomedsr.inference.layout import Layout, layout_of
 from geomedsr.inference.memory import FRUGAL, HOLES, is_exhausted, release, steady_heap
+from geomedsr.inference.resumable import Resumable
 from geomedsr.inference.stream import DEPTH, Ahead, Behind
 from geomedsr.inference.windows import Demand, Work, choose_window, halve
 from geomedsr.networks._network import Network
@@ -144,7 +145,7 @@ class Upscaler:
         if intensity is None:
             intensity = self._intensity.fit(source) if self._intensity else Intensity()
         backend, choice = self._chosen(source, layout, work.plan(window), intensity)
-        return Session(source, sink, layout, work, backend, intensity, window, progress, choice)
+        return Session(source, sink, layout, work, backend, intensity, window, progress, choice, self._told)
 
     def window_for(self, before: ImageSpec, after: ImageSpec, sharers: int = 1) -> tuple[Shape, Shape]:
         """The window that an image and its output are worked through with, and the hr voxels of parts that it can give.
@@ -269,8 +270,11 @@ class Session:
         window: Shape,
         progress: Progress | None,
         choice: Choice,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         self.backend, self.window, self.choice = backend, window, choice
+        self._tell_note = tell or (lambda text: None)
+        self._owed: list[Tile] = []
         self.tiles = self.written = 0
         self.waited = self.computed = 0.0
         self._source, self._sink, self._layout, self._work = source, sink, layout, work
@@ -285,15 +289,22 @@ class Session:
         plan = self._work.plan(self.window)
         tiles: Iterable[Tile] = plan if boxes is None else chain.from_iterable(map(plan.refit, boxes))
         self._tell()
-        with steady_heap() if self.backend.device == "cpu" else nullcontext(), Behind(self._write) as behind:
+        with steady_heap() if self.backend.device == "cpu" else nullcontext():
+            self._through(tiles)
+            while self._owed:
+                owed, self._owed = self._owed, []
+                self._through(self._smaller(iter(owed), "no room for a result"))
+        self._tell()
+
+    def _through(self, tiles: Iterable[Tile]) -> None:
+        with Behind(self._write) as behind:
             while (left := self._pass(tiles, behind)) is not None:
                 tiles = left
         self.waited += behind.waited
-        self._tell()
 
     def _pass(self, tiles: Iterable[Tile], behind: Behind[tuple[_Loaded, Voxels | None]]) -> Iterator[Tile] | None:
         """Tiles of one window, until all are done (None) or memory runs out (the smaller tiles that are left)."""
-        rest = _Resumable(tiles)
+        rest = Resumable(tiles)
         with Ahead(self._read, rest) as ahead:
             try:
                 for loaded in ahead:
@@ -323,6 +334,7 @@ class Session:
         window = halve(self._work, self.window)
         if window is None:
             raise OutOfMemoryError(f"Memory ran out at the smallest tile, {self.window} voxels: {reason}")
+        self._tell_note(f"Memory ran out with windows of {self.window} voxels; going on with {window}.")
         self.window = window
         plan = self._work.plan(window)
         return chain.from_iterable(plan.refit(tile.write) for tile in left)
@@ -357,8 +369,19 @@ class Session:
         return Box(start, tuple(-(-b // f) for b, f in zip(tile.keep.stop, factor, strict=True)))
 
     def _write(self, item: tuple[_Loaded, Voxels | None]) -> None:
-        """The writer's stage: back to physical values, invalid where the input was."""
-        loaded, batch = item
+        """The writer's stage; a tile that there is no memory for is owed, to be done again in smaller ones."""
+        tile = item[0].tile
+        try:
+            voxels = self._result(*item)
+        except MemoryError:
+            self._owed.append(tile)
+            return
+        self._sink.write(tile.write, voxels)
+        self.written += tile.write.size
+        self.tiles += 1
+
+    def _result(self, loaded: _Loaded, batch: Voxels | None) -> Voxels:
+        """What is kept of a tile, back in physical values, invalid where the input was."""
         tile, keep = loaded.tile, (slice(None), *loaded.tile.keep.slices)
         if batch is None:
             shape = (self._layout.channels, *tile.write.shape)
@@ -372,27 +395,4 @@ class Session:
             mask = fill.spread(loaded.invalid[(slice(None), *beneath.slices)], self._work.factor)
             inner = tile.keep.relative_to(beneath.scaled(self._work.factor).start)
             voxels[mask[(slice(None), *inner.slices)]] = np.nan
-        self._sink.write(tile.write, voxels)
-        self.written += tile.write.size
-        self.tiles += 1
-
-
-class _Resumable:
-    """Tiles that can be taken up again where they were left, though a reader had already run ahead."""
-
-    def __init__(self, tiles: Iterable[Tile]) -> None:
-        self._tiles = iter(tiles)
-        self._taken: list[Tile] = []
-
-    def __iter__(self) -> Iterator[Tile]:
-        for tile in self._tiles:
-            self._taken.append(tile)
-            yield tile
-
-    def done(self) -> None:
-        """The first of those taken needs no second turn."""
-        self._taken.pop(0)
-
-    def left(self) -> Iterator[Tile]:
-        """Those taken and not done, and those never taken."""
-        return chain(self._taken, self._tiles)
+        return voxels
