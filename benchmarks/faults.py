@@ -290,8 +290,8 @@ def fill(but=0):
 
 def at_tile(self, *tile):
     seen.append(1)
-    wanted = {"first write": 1, "middle": 8, "last write": sys.maxsize}[moment] if moment in MOMENTS else None
-    if len(seen) == wanted or (moment == "last write" and self.written + tile[0].tile.write.size == self._total):
+    done = (self.written + tile[0].tile.write.size) / self._total
+    if {"first write": 0, "middle": 0.5, "last write": 1}.get(moment, 2) <= done:
         fill()
     return result(self, *tile)
 
@@ -301,7 +301,6 @@ def at_commit(path):
         raise OSError(28, "No space left on device")
     flush(path)
 
-MOMENTS = ("first write", "middle", "last write")
 def at_creation(begin):
     def begun(*arguments, **more):
         if moment == "creation" and not seen:

@@ -312,7 +312,7 @@ class Job:
         root, note = Path(self.root(image)), f"{PLACED}{image}"
         said = self.records.read(note)
         if said is None or said != inode(target):
-            ZarrOutput.open(root).finish()
+            ZarrOutput.open(root, target).finish()
             self._check(root, after, made)
             if not is_url(root):
                 self._check_free(target)

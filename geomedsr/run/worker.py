@@ -256,7 +256,7 @@ class _TaskSink:
     _filled: int = 0
 
     def __post_init__(self) -> None:
-        self._output = ZarrOutput.open(self.assignment.root)
+        self._output = ZarrOutput.open(self.assignment.root, Path(self.assignment.entry.target))
         self._is_local = not is_url(self.assignment.root)
 
     @property
