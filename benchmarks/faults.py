@@ -39,32 +39,70 @@ FORMATS = (".nii", ".nii.gz", ".tif", ".zarr")
 
 SERVER = """
 import json, os, sys, time
+from pathlib import Path
 from geomedsr import cli
 from geomedsr.inference.upscaler import Session
-from geomedsr.io import suffixes
+from geomedsr.io import _staging, suffixes
+from geomedsr.io._zarr_output import ZarrOutput
 from geomedsr.run import command
 
 suffixes()
-result = Session._result
+result, flush = Session._result, _staging._flush
 
-def held_up(self, *tile):
+def fill():
+    # All that is free, and all names: a full disk has room for neither.
+    with open(disk / "filler", "ab", 0) as file:
+        for size in (1 << 16, 512):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                pass
+    try:
+        for number in range(4096):
+            (disk / f"n{number}").touch()
+    except OSError:
+        pass
+
+def at_tile(self, *tile):
     print("tile", file=marks, flush=True)
     time.sleep(pause)
+    done = (self.written + tile[0].tile.write.size) / self._total
+    if {"first write": 0, "middle": 0.5, "last write": 1}.get(moment, 2) <= done:
+        fill()
     return result(self, *tile)
 
-Session._result = held_up
+def at_commit(path):
+    if moment == "commit":
+        fill()
+        raise OSError(28, "No space left on device")
+    flush(path)
+
+def at_creation(begin):
+    def begun(*arguments, **more):
+        if moment == "creation" and not (disk / "filler").exists():
+            fill()
+        return begin(*arguments, **more)
+    return begun
+
+Session._result, _staging._flush = at_tile, at_commit
+_staging._claimed, ZarrOutput.create = at_creation(_staging._claimed), at_creation(ZarrOutput.create)
 print("ready", flush=True)
 for line in sys.stdin:
-    sys.argv[1:], pause, where = json.loads(line)
+    sys.argv[1:], pause, folder, moment, disk = json.loads(line)
+    disk = Path(disk)
     pid = os.fork()
     if pid == 0:
-        marks = open(where, "w")
+        marks = open(folder + "/marks", "w")
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(os.open(folder + "/said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
         cli.main()
     print(pid, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
-"""The program, which has loaded its libraries, and runs in a process of its own for each line that it is told."""
+"""The program, which has loaded its libraries, and runs in a process of its own for each line that it is told; a disk
+may fill up at a moment. A tmpfs has no delayed allocation: what the last flush would meet elsewhere, it is told here.
+"""
 
 SETTINGS = {**os.environ, "OMP_NUM_THREADS": "1", "SOURCE_DATE_EPOCH": "1700000000"}
 
@@ -98,10 +136,10 @@ def arguments(source: Path, out: Path, model: str = "cubic", tile: str = "48") -
 
 
 class Server:
-    """Runs the program; each run is held up a little in each tile, and leaves a mark for it."""
+    """Runs the program; each run leaves a mark for each tile, and what it says."""
 
     def __init__(self, folder: Path) -> None:
-        self._marks = folder / "marks"
+        self._folder = folder
         self._process = subprocess.Popen(
             [sys.executable, "-c", SERVER],
             stdin=subprocess.PIPE,
@@ -112,11 +150,12 @@ class Server:
         )
         self._heard()
 
-    def begin(self, command: list[str]) -> int:
-        """A run under way: its process."""
+    def begin(self, command: list[str], pause: float = 0.0, moment: str = "", disk: Path | None = None) -> int:
+        """A run under way: its process. It is held up for `pause` seconds in each tile."""
         assert self._process.stdin is not None
-        self._marks.unlink(missing_ok=True)
-        self._process.stdin.write(json.dumps([command, PAUSE, str(self._marks)]) + "\n")
+        (self._folder / "marks").unlink(missing_ok=True)
+        order = [command, pause, str(self._folder), moment, str(disk or "")]
+        self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         return int(self._heard())
 
@@ -127,7 +166,13 @@ class Server:
     @property
     def tiles(self) -> int:
         """How many tiles the run has begun."""
-        return self._marks.read_text().count("tile") if self._marks.exists() else 0
+        marks = self._folder / "marks"
+        return marks.read_text().count("tile") if marks.exists() else 0
+
+    @property
+    def said(self) -> str:
+        """What the run has said."""
+        return (self._folder / "said").read_text()
 
     def close(self) -> None:
         """No more runs."""
@@ -210,7 +255,7 @@ PAUSE = 0.02
 def _course(server: Server, command: list[str]) -> tuple[float, float, int]:
     """Seconds from the start of the work to its first tile, from its last tile to its end, and how many there are."""
     began = time.monotonic()
-    server.begin(command)
+    server.begin(command, PAUSE)
     first = _awaited(server, 1) - began
     assert server.end() == 0
     whole, tiles = time.monotonic() - began, server.tiles
@@ -227,7 +272,7 @@ def _awaited(server: Server, tiles: int) -> float:
 
 def _kill_one(server: Server, command: list[str], rng: random.Random, course: tuple[float, float, int]) -> str:
     """Kills a run at a random moment of a random part of its work; tells in which part it was."""
-    (first, last, tiles), process = course, server.begin(command)
+    (first, last, tiles), process = course, server.begin(command, PAUSE)
     part = rng.choice(("before", "tiles", "end"))
     if part != "before":
         _awaited(server, tiles if part == "end" else rng.randint(1, tiles))
@@ -246,110 +291,38 @@ def run(command: list[str]) -> None:
 
 def full(folder: Path) -> int:
     """A full disk at five moments; gives how many answers were not as they should be."""
-    rows, faults = [], 0
+    rows, faults, server = [], 0, Server(folder)
     for suffix in FORMATS:
-        source = image(folder / f"in{suffix}", 96)
-        whole = folder / suffix[1:] / f"out{suffix}"
+        source, whole = image(folder / f"in{suffix}", 96), folder / suffix[1:] / f"out{suffix}"
         whole.parent.mkdir()
         run(arguments(source, whole))
         for moment in ("creation", "first write", "middle", "last write", "commit"):
-            row, wrong = _filled(folder / "disk", source, moment, digest(whole))
+            row, wrong = _filled(server, folder / "disk", source, moment, digest(whole))
             rows.append([suffix, moment, *row])
             faults += wrong
             print(f"  {rows[-1]}", file=sys.stderr, flush=True)
+    server.close()
     print(table(["format", "full at", "exit code", "output", "left", "sentence"], rows))
     return faults
 
 
-def _filled(disk: Path, source: Path, moment: str, new: str) -> tuple[list[object], int]:
+def _filled(server: Server, disk: Path, source: Path, moment: str, new: str) -> tuple[list[object], int]:
     """The row of a moment, and whether it is wrong. What has reserved its room in time may also succeed."""
     with tmpfs(disk, 64 << 20):
         out = disk / "here" / f"out{''.join(source.suffixes)}"
         out.parent.mkdir()
         _copy(source, out)
         before = digest(out)
-        process = subprocess.Popen(
-            [sys.executable, "-c", FILL, moment, str(disk), *arguments(source, out)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=SETTINGS,
-        )
-        _, said = process.communicate()
+        server.begin(arguments(source, out), moment=moment, disk=disk)
+        code, said = server.end(), server.said
         errors = [line.partition("error: ")[2] for line in said.splitlines() if "error: " in line]
-        state, left = {before: "old", new: "new"}.get(digest(out), "SPOILT"), left_beside(out)
+        state, left = {before: "old whole", new: "new whole"}.get(digest(out), "SPOILT"), left_beside(out)
         resumable = [name for name in left if name.startswith(".geomedsr-job-")]
-        is_refused = (process.returncode, state, len(errors)) == (1, "old", 1) and left == resumable
-        is_done = (process.returncode, state, left) == (0, "new", []) and not errors
+        is_refused = (code, state, len(errors)) == (1, "old whole", 1) and left == resumable
+        is_done = (code, state, left, errors) == (0, "new whole", [], [])
         sentence = " ".join(errors).replace(f"{out.parent}/", "")
-        row = [process.returncode, state, ", ".join(left) or "nothing", sentence]
-        return row, int(not (is_refused or is_done) or "Traceback" in said)
-
-
-FILL = """
-import os, sys
-from pathlib import Path
-from geomedsr import cli
-from geomedsr.inference.upscaler import Session
-from geomedsr.io import _staging
-from geomedsr.io._zarr_output import ZarrOutput
-
-moment, disk = sys.argv.pop(1), Path(sys.argv.pop(1))
-result, flush, seen = Session._result, _staging._flush, []
-
-def fill(but=0):
-    # All that is free, but so many bytes; a full disk has no room for names either.
-    with open(disk / "filler", "ab", 0) as file:
-        try:
-            while True:
-                file.write(bytes(1 << 16))
-        except OSError:
-            pass
-        try:
-            while True:
-                file.write(bytes(512))
-        except OSError:
-            pass
-        if but:
-            file.truncate(max(0, file.tell() - but))
-    number = 0
-    try:
-        while number < 4096 and not but:
-            (disk / f"n{number}").touch()
-            number += 1
-    except OSError:
-        pass
-
-def at_tile(self, *tile):
-    seen.append(1)
-    done = (self.written + tile[0].tile.write.size) / self._total
-    if {"first write": 0, "middle": 0.5, "last write": 1}.get(moment, 2) <= done:
-        fill()
-    return result(self, *tile)
-
-def at_commit(path):
-    if moment == "commit":
-        fill()
-        raise OSError(28, "No space left on device")
-    flush(path)
-
-def at_creation(begin):
-    def begun(*arguments, **more):
-        if moment == "creation" and not seen:
-            seen.append("full")
-            fill()
-        return begin(*arguments, **more)
-    return begun
-
-Session._result = at_tile
-_staging._flush = at_commit
-_staging._claimed = at_creation(_staging._claimed)
-ZarrOutput.create = at_creation(ZarrOutput.create)
-cli.main()
-"""
-"""The program on a disk that is filled up at a moment. A tmpfs has no delayed allocation: what the last flush would
-meet on another file system, it is told here.
-"""
+        row = [code, state, ", ".join(left) or "nothing", sentence]
+        return row, int(not (is_refused or is_done) or "fault of" in said)
 
 
 @contextmanager
