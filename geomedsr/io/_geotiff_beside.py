@@ -5,7 +5,10 @@ A mask or an overview of that name may be in any format, so it could show what l
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -28,6 +31,7 @@ def check_beside(path: Path, check_image: Callable[[Path], object]) -> None:
     Raises:
         InputError: with the companion's name.
     """
+    _check_kinds(path)
     for suffix in (*_IMAGES, _WORDS):
         beside = path.with_name(path.name + suffix)
         if not beside.is_file():
@@ -38,6 +42,17 @@ def check_beside(path: Path, check_image: Callable[[Path], object]) -> None:
             _check_words(beside)
         else:
             check_image(beside)
+
+
+def _check_kinds(path: Path) -> None:
+    """Refuses pipes and devices that GDAL might take for companions, and wait for."""
+    with os.scandir(path.parent) as entries:
+        beside = [entry for entry in entries if entry.name.startswith(path.stem) and entry.name != path.name]
+    for entry in beside:
+        with suppress(OSError):  # a link that leads nowhere
+            kind = entry.stat().st_mode
+            if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+                raise InputError(f"{entry.path} would be read along with {path.name}, and is not a file; remove it.")
 
 
 def _check_words(path: Path) -> None:

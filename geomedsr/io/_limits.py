@@ -83,6 +83,18 @@ where that is true and wanted, pass --max-unpacked 3GB.
         """How many bytes may come out of so many."""
         return max(self.unpacked, _RATIO * packed)
 
+    def check_text(self, name: object, nbytes: int) -> None:
+        """Refuses a file that says more about itself than anybody reads.
+
+        Raises:
+            InputError: with both sizes.
+        """
+        if nbytes > self.text:
+            raise InputError(
+                f"{name} has {size(nbytes)} of words about itself, more than the {size(self.text)} allowed; where that "
+                f"is true and wanted, pass --max-text {_enough(nbytes)}."
+            )
+
     def check_block(self, name: object, nbytes: int) -> None:
         """Refuses a file that can only be read in pieces too large for memory.
 
