@@ -454,6 +454,19 @@ def points(folder: Path) -> Command:
     return upscale("a.tif")
 
 
+@case(r"has a control point, or an RPC, that is not finite")
+def nan_points(folder: Path) -> Command:
+    """A GCP at NaN"""
+
+    def dress(dataset: Any) -> None:  # noqa: ANN401 - rasterio has no types
+        corners = [(0, 0, np.nan), (0, 48, 11.0), (40, 0, 10.0)]
+        placed = [GroundControlPoint(row, column, x, 50.0, 0) for row, column, x in corners]
+        dataset.gcps = (placed, rasterio.CRS.from_epsg(4326))
+
+    raster(folder / "a.tif", dress, crs=None, transform=None)
+    return upscale("a.tif")
+
+
 @case(r"is empty")
 def empty(folder: Path) -> Command:
     """An empty file"""

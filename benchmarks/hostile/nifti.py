@@ -252,6 +252,18 @@ def zero_slope(folder: Path) -> Command:
     return written(folder, "a.nii", image(scl_slope=0, scl_inter=3))
 
 
+@case(r"has the slope nan, .* taken as they are", code=0)
+def lost_intercept(folder: Path) -> Command:
+    """Slope NaN with an intercept of 5: a warning"""
+    return written(folder, "a.nii", image(scl_slope=np.nan, scl_inter=5))
+
+
+@case(r"has the slope 3e\+38, which makes numbers beyond float32")
+def wild_slope(folder: Path) -> Command:
+    """Slope 3e38"""
+    return written(folder, "a.nii", image(scl_slope=3e38))
+
+
 @case(r"says by neither a qform nor an sform where it lies", code=0)
 def no_forms(folder: Path) -> Command:
     """Neither qform nor sform: a warning, both codes stay 0"""

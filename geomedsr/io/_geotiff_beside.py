@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,6 +20,9 @@ __all__ = ["check_beside", "parsed_xml"]
 
 _IMAGES = (".msk", ".ovr", ".msk.ovr", ".ovr.msk")
 _WORDS = ".aux.xml"
+_OF_STEM = (".aux", ".tfw", ".tifw", ".tiffw", ".j2w", ".jp2w", ".wld", ".tab", ".xml", ".IMD", ".RPB", "_RPC.TXT")
+_LISTED = 1000
+"""So many names of a folder does GDAL look at."""
 _LEADING = "OVERVIEW_FILE"
 """The key by which a companion names yet another file."""
 
@@ -46,13 +50,19 @@ def check_beside(path: Path, check_image: Callable[[Path], object]) -> None:
 
 def _check_kinds(path: Path) -> None:
     """Refuses pipes and devices that GDAL might take for companions, and wait for."""
-    with os.scandir(path.parent) as entries:
-        beside = [entry for entry in entries if entry.name.startswith(path.stem) and entry.name != path.name]
-    for entry in beside:
-        with suppress(OSError):  # a link that leads nowhere
-            kind = entry.stat().st_mode
+    for beside in _beside(path):
+        with suppress(OSError):  # there is none, or it is a link that leads nowhere
+            kind = beside.stat().st_mode
             if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
-                raise InputError(f"{entry.path} would be read along with {path.name}, and is not a file; remove it.")
+                raise InputError(f"{beside} would be read along with {path.name}, and is not a file; remove it.")
+
+
+def _beside(path: Path) -> list[Path]:
+    """What GDAL may take for companions: in a small folder whatever begins alike, in others by known names alone."""
+    known = [*(path.name + end for end in (*_IMAGES, _WORDS)), *(path.stem + end for end in _OF_STEM)]
+    with os.scandir(path.parent) as entries:
+        found = [entry.name for entry in islice(entries, _LISTED) if entry.name.startswith(path.stem)]
+    return [path.with_name(name) for name in {*known, *found} - {path.name}]
 
 
 def _check_words(path: Path) -> None:
