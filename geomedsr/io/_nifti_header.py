@@ -159,7 +159,9 @@ class NiftiHeader:
         meant = 8 * self.dtype.itemsize * self.layout.components
         placeless = int(fields["sform_code"]) <= 0 and int(fields["qform_code"]) <= 0
         told = {
-            f"has the slope {slope:g}, which scales nothing; its stored numbers are taken as they are": self._is_unscaled,
+            f"has the slope {slope:g}, which scales nothing; its stored numbers are taken as they are": (
+                self._is_unscaled
+            ),
             "says by neither a qform nor an sform where it lies; its output will not, either": placeless,
             f"says {bits} bits for a voxel (bitpix), and its data type has {meant}; the data type counts": (
                 bits not in (0, meant)

@@ -51,6 +51,7 @@ __all__ = [
     "NiftiSource",
     "check_options",
     "create_sink",
+    "files_of",
     "members",
     "open_source",
     "target_spec",
@@ -64,6 +65,15 @@ def members(path: Path) -> Iterator[Path]:
     with suppress(InputError):
         path = header_file(path)
     yield path
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files of an image: one, or the two of a pair.
+
+    Raises:
+        InputError: one is missing.
+    """
+    return [header_file(path), voxel_file(path)]
 
 
 def open_source(path: Path) -> NiftiSource:
