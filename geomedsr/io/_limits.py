@@ -149,6 +149,7 @@ def within(chosen: Limits) -> Iterator[None]:
 @contextmanager
 def boundless() -> Iterator[None]:
     """Lets this program read what it has just written itself, however large; what may be reached stays as it is."""
-    budgets = dict.fromkeys(("voxels", "unpacked", "block", "channels"), _BOUNDLESS)
-    with within(replace(limits(), text=2 * limits().text, **budgets)):  # it has the input's words, and some more
+    held, most = limits(), _BOUNDLESS
+    text = 2 * held.text  # it has the input's words, and some more
+    with within(replace(held, voxels=most, unpacked=most, block=most, channels=most, text=text)):
         yield
