@@ -216,6 +216,13 @@ def nan_scale(folder: Path) -> Command:
     return upscale("a.tif")
 
 
+@case(r"has a geometry that cannot be: The affine is singular \(spacing \(inf, inf\)\)")
+def wild_scale(folder: Path) -> Command:
+    """Pixel scale 1e300"""
+    raster(folder / "a.tif", transform=Affine(1e300, 1e300, 0, 1e300, -1e300, 0))
+    return upscale("a.tif")
+
+
 @case(r"scale or a transform, which cannot be read|singular")
 def zero_scale(folder: Path) -> Command:
     """Pixel scale 0"""
