@@ -160,11 +160,13 @@ class NiftiSource:
         Shape: (C, *box.shape)
 
         Raises:
-            InputError: the compressed file turns out to be damaged.
+            InputError: the compressed file turns out to be damaged, or somebody has cut the file meanwhile.
         """
         box.check_inside(self._spec.grid.shape)
         with self._lock:
             self._pages = self._pages or self._opened()
+            if not self._pages.is_whole:
+                raise InputError(f"{self.path} was cut short while it was read.")
             voxels = self.header.layout.decoded(self._pages.stored, box)
             self._pages.touch(box)
         return voxels
@@ -305,6 +307,12 @@ class _Pages:
         self._buffer = buffer
         self._layout = layout
         self._touched = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a mapped file still has all voxels: touching a page behind its end would end the program."""
+        needed = self._layout.offset + self._layout.nbytes
+        return not isinstance(self._buffer, mmap.mmap) or self._buffer.size() >= needed
 
     def touch(self, box: Box) -> None:
         """Counts what was read or written, and lets the system have the pages back when it is much."""
