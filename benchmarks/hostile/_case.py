@@ -130,4 +130,4 @@ def _awaited(process: subprocess.Popen[bytes], deadline: float) -> tuple[int, in
 
 def _is_out(path: Path) -> bool:
     """Whether a path is an output, by its name."""
-    return path.name.startswith("out")
+    return path.name.startswith("out.")

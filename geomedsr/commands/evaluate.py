@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from geomedsr.commands._shared import EXIT_CODES, FOLDER, JSON, VERBOSE
+from geomedsr.commands._shared import EXIT_CODES, FOLDER, JSON, LIMITS, VERBOSE
 from geomedsr.options import numbers
 from geomedsr.terminal import say, show
 
@@ -30,6 +30,7 @@ __all__ = ["evaluate"]
 @click.option("--seed", type=int, default=0, show_default=True, help="For the noise of the degradation.")
 @click.option("--overwrite", is_flag=True, help="Replace an evaluation that exists.")
 @click.option("-q", "--quiet", is_flag=True, help="No line for each image.")
+@LIMITS
 @JSON
 @VERBOSE
 def evaluate(

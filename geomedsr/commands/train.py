@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from geomedsr.commands._shared import EXISTING_FOLDER, EXIT_CODES, FOLDER, RECIPE, VERBOSE, State
+from geomedsr.commands._shared import EXISTING_FOLDER, EXIT_CODES, FOLDER, LIMITS, RECIPE, VERBOSE, State
 from geomedsr.options import key_value
 from geomedsr.terminal import show
 
@@ -24,6 +24,7 @@ __all__ = ["train"]
 @click.option("--cache", type=FOLDER, help="A folder in which the images are unpacked once, for quick reading.")
 @click.option("--device", default="cpu", show_default=True, metavar="cpu|cuda", help="Where the network runs.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@LIMITS
 @VERBOSE
 def train(recipe: Path, data: Path, out: Path, changes: Sequence[tuple[str, str]], **choices: Any) -> None:  # noqa: ANN401
     """Train the model that RECIPE (a YAML file) describes, and write it as a folder."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from geomedsr.commands._shared import ANYWHERE, EXIT_CODES, JOB, JSON, VERBOSE, State, show_status, ways_of
+from geomedsr.commands._shared import ANYWHERE, EXIT_CODES, JOB, JSON, LIMITS, VERBOSE, State, show_status, ways_of
 from geomedsr.errors import GeomedsrError
 from geomedsr.options import amount, key_value, numbers
 from geomedsr.terminal import Terminal
@@ -62,6 +62,7 @@ __all__ = ["upscale"]
 @click.option("--on-error", type=click.Choice(["stop", "continue"]), default="stop", show_default=True)
 @click.option("-n", "--dry-run", is_flag=True, help="Check everything, write nothing.")
 @JOB
+@LIMITS
 @JSON
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no notes; warnings and errors only.")
 @VERBOSE

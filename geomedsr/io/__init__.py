@@ -10,9 +10,24 @@ from typing import cast
 from geomedsr import registry
 from geomedsr.errors import InputError
 from geomedsr.image import Format
+from geomedsr.io._limits import Limits, boundless, limits, size, within
 from geomedsr.io._zarr_place import Place, is_url, reach_errors
 
-__all__ = ["exists_at", "format_of", "is_archive", "is_url", "levels_of", "suffix_of", "suffixes"]
+__all__ = [
+    "Limits",
+    "boundless",
+    "exists_at",
+    "files_of",
+    "format_of",
+    "is_archive",
+    "is_url",
+    "levels_of",
+    "limits",
+    "size",
+    "suffix_of",
+    "suffixes",
+    "within",
+]
 
 
 @cache
@@ -71,3 +86,13 @@ def levels_of(path: Path) -> tuple[Path, ...]:
     """
     levels = getattr(format_of(path), "levels", None)
     return (path,) if levels is None else cast(tuple[Path, ...], levels(path))
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """The files that the voxels at a path come from: its own, and those that it names.
+
+    Raises:
+        InputError: it names what it may not.
+    """
+    found = getattr(format_of(path), "files_of", None)
+    return (path,) if found is None or not path.is_file() else tuple(found(path))

@@ -14,6 +14,7 @@ __all__ = [
     "RASTER_DRIVERS",
     "SHARDING",
     "VIRTUAL",
+    "VRT_ATTRIBUTES",
     "VRT_ELEMENTS",
 ]
 
@@ -32,8 +33,16 @@ VRT_ELEMENTS = frozenset((
     "SourceBand", "SourceProperties", "SrcRect", "DstRect", "NODATA", "ScaleOffset", "ScaleRatio", "LUT",
     "ColorTableComponent", "UseMaskBand",
 ))
+VRT_ATTRIBUTES = frozenset((
+    "rasterXSize", "rasterYSize", "dataType", "band", "subClass", "blockXSize", "blockYSize", "relativeToVRT", "shared",
+    "RasterXSize", "RasterYSize", "DataType", "BlockXSize", "BlockYSize", "xOff", "yOff", "xSize", "ySize", "key",
+    "domain", "format", "Projection", "dataAxisToSRSAxisMapping", "coordinateEpoch", "Id", "Info", "Pixel", "Line",
+    "X", "Y", "Z", "c1", "c2", "c3", "c4", "resampling", "name",
+))
 # fmt: on
-"""What a virtual raster may be made of: plain mosaics and stacks, no raw bytes, no functions, no warps."""
+"""What a virtual raster may be made of: plain mosaics and stacks, no raw bytes, no functions, no warps. GDAL takes an
+attribute for an element of that name, which an attribute that is not listed here could put in another's place.
+"""
 
 SHARDING = "sharding_indexed"
 _COMPRESSORS = {"blosc", "bz2", "gzip", "lz4", "lzma", "zlib", "zstd"}

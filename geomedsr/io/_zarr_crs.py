@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from functools import lru_cache
 
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
+
+from geomedsr.io._crs import crs_of
 
 __all__ = ["authority_code", "crs_units", "full_wkt", "grid_mapping_name", "is_same_crs"]
 
@@ -83,8 +84,6 @@ def is_same_crs(one: str, other: str) -> bool:
 @lru_cache(256)
 def _crs(text: str) -> CRS | None:
     try:
-        if text.lstrip().startswith("{"):
-            return CRS.from_user_input(json.loads(text))
-        return CRS.from_user_input(text)
-    except (CRSError, ValueError):
+        return crs_of(text)
+    except CRSError:
         return None

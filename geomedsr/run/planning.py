@@ -13,7 +13,7 @@ import numpy as np
 from geomedsr.errors import GeomedsrError, ModelError
 from geomedsr.grid import Factor, Shape
 from geomedsr.image import ImageSpec
-from geomedsr.io import format_of
+from geomedsr.io import format_of, limits
 from geomedsr.run.catalogue import load_model
 from geomedsr.run.fit import BASELINES, Fit, fit, scale_factor
 from geomedsr.run.levels import finest_fitting, spec_of
@@ -122,6 +122,7 @@ def plan(job: Job, settings: Settings) -> Plan:
     check_maps(made.job, model, before)
     _check_settings(made, settings)
     after = promised(made, before, settings)
+    limits().check_voxels(f"The output {job.target}", math.prod(after.shape))
     sizes = {job.target: after.nbytes, **dict.fromkeys(job.maps.values(), 4 * math.prod(after.shape))}
     warnings = tuple(text for path, size in sizes.items() if (text := check_space(path, size)))
     doubts = cast(tuple[str, ...], before.extra.get("warnings", ()))  # those of the format, about the file
