@@ -46,7 +46,8 @@ def _cgroup_rooms(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("
         lines = [line.split(":", 2) for line in membership.read_text().splitlines()]
     except OSError:
         return []
-    rooms = []
+    rooms: list[int] = []
+    limits: tuple[str, ...]
     for _, controllers, path in lines:
         if controllers == "":
             limits, names, tree = ("memory.max", "memory.high"), ("memory.current", "inactive_file"), root
