@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import cast
 
 from geomedsr import registry
@@ -34,10 +35,22 @@ __all__ = [
 def suffixes() -> dict[str, str]:
     """Each known suffix and the format that reads it, longest suffix first."""
     table: dict[str, str] = {}
-    for name in registry.names("io"):
-        module = registry.load("io", name)
-        table.update(dict.fromkeys(module.SUFFIXES, name))
+    for name, module in _doors().items():
+        if not isinstance(module, str):
+            table.update(dict.fromkeys(module.SUFFIXES, name))
     return dict(sorted(table.items(), key=lambda item: -len(item[0])))
+
+
+@cache
+def _doors() -> dict[str, ModuleType | str]:
+    """Each format's module, or the name of the library that it stands on and that is not installed."""
+    doors: dict[str, ModuleType | str] = {}
+    for name in registry.names("io"):
+        try:
+            doors[name] = registry.load("io", name)
+        except ModuleNotFoundError as error:
+            doors[name] = str(error.name)
+    return doors
 
 
 def suffix_of(path: Path) -> str | None:
@@ -74,7 +87,9 @@ def format_of(path: Path) -> Format:
     if is_url(path) and suffix != ".zarr":
         raise InputError(f"{Place(path)} is a URL and no zarr store; fetch other files first (a store ends in .zarr).")
     if suffix is None:
-        raise InputError(f"{path} has no suffix that is known; known are {', '.join(sorted(suffixes()))}.")
+        shut = [f"{name} needs {missing}" for name, missing in _doors().items() if isinstance(missing, str)]
+        closed = f"; {', '.join(shut)}, which is not installed" if shut else ""
+        raise InputError(f"{path} has no suffix that is known; known are {', '.join(sorted(suffixes()))}{closed}.")
     return cast(Format, registry.load("io", suffixes()[suffix]))
 
 
