@@ -60,7 +60,7 @@ def run_demo(out: Path, data: Path | None, listener: Listener) -> Iterator[Path]
 
 
 def _upscaled(job: Job, model: str, listener: Listener) -> Path:
-    settings = Settings(model=model, overwrite=True)
+    settings = Settings(model=model, overwrite=True, precision="auto")
     listener.begin(job)
     try:
         upscale(plan(job, settings), settings, listener)
