@@ -145,7 +145,17 @@ def item(name: str) -> dict[str, Any]:
         ("{stac: a.json, assets: [red]}", {"a.json": "{}"}, "an item has no id or no assets"),
         ("{stac: a.json, assets: [red]}", {"a.json": '{"features": []}'}, "it has no items"),
         ("{stac: a.json, assets: [blue]}", {"a.json": json.dumps(item("a"))}, "has no asset blue; it has red, nir"),
-        ("{stac: a.json, assets: [far]}", {"a.json": json.dumps(item("a"))}, "is a URL and no zarr store"),
+        ("{stac: a.json, assets: [far]}", {"a.json": json.dumps(item("a"))}, "x.tif, which is not fetched unasked"),
+        ("{stac: a.json, assets: [far], remote: true}", {"a.json": json.dumps(item("a"))}, "is a URL and no zarr"),
+        ("{csv: a.csv}", {"a.csv": "path\ns3://bucket/x.zarr\n"}, "s3://bucket/x.zarr, which is not fetched unasked"),
+        ("{csv: a.csv}", {"a.csv": "path\n../x.tif\n"}, r"names \.\./x\.tif, which is not in its own folder"),
+        ("{csv: a.csv}", {"a.csv": "path\nb/../../x.tif\n"}, "which is not in its own folder; say 'outside: true'"),
+        ("{csv: a.csv}", {"a.csv": "path\n/etc/x.tif\n"}, "which is not in its own folder"),
+        ("{csv: a.csv}", {"a.csv": "path\nfile:///etc/x.tif\n"}, "which is not in its own folder"),
+        ("{csv: a.csv, outside: true}", {"a.csv": "path\n/nowhere/x.tif\n"}, r"There is no file /nowhere/x\.tif"),
+        ("{csv: a.csv}", {"a.csv": "path\n" + "x" * 200_000}, "is no table: field larger than field limit"),
+        ("{csv: a.csv}", {"a.csv": "path\na\0b.tif\n"}, r"a\.csv|There is no file|cannot be"),
+        ("{stac: a.json, assets: [red]}", {"a.json": "[" * 100_000}, "is no JSON"),
     ],
 )
 def test_a_list_that_cannot_be_read_is_told(inputs: str, files: dict[str, str], sentence: str) -> None:

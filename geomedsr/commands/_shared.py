@@ -34,7 +34,7 @@ __all__ = [
 
 EXIT_CODES = """\b
 Exit codes: 0 done, 1 failed, 2 usage or bad input, 3 nothing matched,
-4 some inputs failed, 130 interrupted."""
+4 some inputs failed, 130 interrupted, 143 terminated, 129 hung up."""
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 EXISTING_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)

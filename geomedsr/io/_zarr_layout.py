@@ -258,5 +258,5 @@ def number(value: object) -> float | None:
             return None
     try:
         return float(value) if isinstance(value, str | int | float) else None
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

@@ -12,8 +12,9 @@ from typing import Any
 
 from geomedsr.errors import InputError, RecipeError
 from geomedsr.io import suffix_of
+from geomedsr.io._limits import limits, size
 from geomedsr.io._zarr_place import Place, is_url
-from geomedsr.pipeline import Items, Output, Pipeline, Table
+from geomedsr.pipeline import Items, Listing, Output, Pipeline, Table
 from geomedsr.run.inputs import Found, archive_of, expand
 
 __all__ = ["listed"]
@@ -53,7 +54,10 @@ def _renamed(image: Found, name: str, *, alone: bool) -> Found:
 
 def _rows(table: Table) -> Iterator[tuple[str, str | None]]:
     """Paths and names from a CSV file."""
-    rows = list(csv.DictReader(io.StringIO(_text(table.csv), newline="")))
+    try:
+        rows = list(csv.DictReader(io.StringIO(_text(table.csv), newline="")))
+    except csv.Error as error:
+        raise InputError(f"{table.csv} is no table: {error}.") from error
     if not rows:
         raise InputError(f"{table.csv} lists no image: it has no rows.")
     for key in (table.column, table.name):
@@ -61,7 +65,7 @@ def _rows(table: Table) -> Iterator[tuple[str, str | None]]:
             raise RecipeError(f"inputs: {table.csv} has no column {key}; it has {', '.join(map(str, rows[0]))}.")
     for row in rows:
         if row[table.column]:
-            yield _beside(table.csv, row[table.column]), row[table.name] if table.name else None
+            yield _beside(table, table.csv, row[table.column]), row[table.name] if table.name else None
 
 
 def _assets(items: Items) -> Iterator[tuple[str, str]]:
@@ -77,7 +81,7 @@ def _assets(items: Items) -> Iterator[tuple[str, str]]:
                     f"The item {item['id']} of {items.stac} has no asset {key}; it has {', '.join(known)}."
                 )
             name = item["id"] if len(items.assets) == 1 else f"{item['id']}_{key}"
-            yield _beside(items.stac, href), name.replace("/", "_")
+            yield _beside(items, items.stac, href), name.replace("/", "_")
 
 
 def _items(place: str) -> Sequence[dict[str, Any]]:
@@ -95,20 +99,42 @@ def _items(place: str) -> Sequence[dict[str, Any]]:
 
 def _text(place: str) -> str:
     try:
-        data = Place(Path(place)).read()
+        found = Place(Path(place))
+        if not found.is_remote and found.path.is_file() and found.path.stat().st_size > limits().text:
+            raise InputError(f"{place} has more than the {size(limits().text)} that a list may have; split it.")
+        data = found.read()
         if data is None:
             raise InputError(f"There is no {place}.")
         return data.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{place} cannot be read: {error}.") from error
 
 
-def _beside(listing: str, path: str) -> str:
-    """A path as its list means it: from the list's own folder."""
-    if is_url(path) or os.path.isabs(path):
-        return path
+def _beside(listing: Listing, place: str, path: str) -> str:
+    """A path as its list means it: from the list's own folder, and in it unless the list may name others.
+
+    Raises:
+        InputError: it leads elsewhere.
+    """
     path = path.removeprefix("file://")
-    return os.path.normpath(Path(listing).parent / path) if not os.path.isabs(path) else path
+    if is_url(path):
+        if not listing.remote and not _is_beside(place, path):
+            raise InputError(f"{place} names {path:.200}, which is not fetched unasked; say 'remote: true' beside it.")
+        return path
+    found = path if os.path.isabs(path) else os.path.normpath(Path(place).parent / path)
+    if not listing.outside and not _is_beside(place, found):
+        raise InputError(f"{place} names {path:.200}, which is not in its own folder; say 'outside: true' beside it.")
+    return found
+
+
+def _is_beside(place: str, path: str) -> bool:
+    """Whether a path lies in the folder of a list, by its name."""
+    same_kind = is_url(path) == is_url(place)
+    return same_kind and _whole(path).is_relative_to(_whole(os.fspath(Path(place).parent)))
+
+
+def _whole(path: str) -> Path:
+    return Path(os.path.normpath(path) if is_url(path) else os.path.abspath(path))
 
 
 def _named(image: Found, number: int, output: Output) -> Found:
