@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.abc.store import Store
@@ -115,12 +116,25 @@ class ZarrOutput:
             GridError: the box is not inside.
             WriteFailedError: the disk is full.
         """
+        self.put(box, self.stored(voxels))
+
+    def stored(self, voxels: Voxels) -> NDArray[Any]:
+        """Physical voxels as they are stored: what waits for the rest of its block takes no more room than that."""
+        return self._coding.store(voxels)
+
+    def put(self, box: Box, stored: NDArray[Any]) -> None:
+        """Takes a box of whole blocks as `stored` gave it; one channel after the other, which bounds what is in memory.
+
+        Raises:
+            GridError: the box is not inside.
+            WriteFailedError: the disk is full.
+        """
         box.check_inside(self.spec.grid.shape)
-        stored, layout = self._coding.store(voxels), self._image.layout
+        layout = self._image.layout
         each = len(stored) // len(self._arrays)
         with write_errors(self._name), remote_errors():
-            for index, array in enumerate(self._arrays):
-                _put(array, layout, box, stored[index * each : (index + 1) * each])
+            for channel, voxels in enumerate(stored):
+                _put(self._arrays[channel // each], layout, box, channel % each, voxels)
 
     def object_keys(self, box: Box) -> tuple[str, ...]:
         """The keys of all objects that a box of whole blocks covers, of all channels, whether they are there or not.
@@ -187,11 +201,9 @@ def _spec_of(image: ZarrImage) -> ImageSpec:
     return ImageSpec(layout.grid, layout.channels, array.dtype, layout.nodata, chunks, scaling=scaling)
 
 
-def _put(array: zarr.Array[Any], layout: Layout, box: Box, stored: NDArray[Any]) -> None:
-    lead = len(layout.lead)
-    index = (*(slice(None),) * lead, *layout.stored(box.slices))
-    voxels = stored.reshape(*layout.lead, *box.shape)
-    array[index] = voxels.transpose(*range(lead), *(lead + axis for axis in layout.stored(range(box.ndim))))
+def _put(array: zarr.Array[Any], layout: Layout, box: Box, channel: int, stored: NDArray[Any]) -> None:
+    lead = np.unravel_index(channel, layout.lead) if layout.lead else ()
+    array[(*map(int, lead), *layout.stored(box.slices))] = stored.transpose(layout.stored(range(box.ndim)))
 
 
 def _clear(path: Path, made: Design) -> None:
