@@ -79,6 +79,7 @@ def test_refitting_a_tile_partitions_it(
     fine = build(smaller)
     write = coarse[data.draw(st.integers(0, len(coarse) - 1))].write
     seen = np.zeros(write.shape, np.int8)
+    assert fine.pieces(write) == len(list(fine.refit(write)))
     for tile in fine.refit(write):
         assert tile.window == fine.window
         seen[tile.write.relative_to(write.start).slices] += 1
@@ -131,14 +132,3 @@ def test_a_window_without_room_is_refused_with_the_numbers() -> None:
 def test_an_index_outside_is_refused() -> None:
     with pytest.raises(IndexError, match="none at 1"):
         plan((10,), (1,), (10,), (0,))[1]
-
-
-@given(st.integers(8, 200), st.integers(1, 4), st.integers(0, 5), st.integers(6, 60), st.sampled_from([None, 4, 8, 32]))
-def test_equal_parts_are_each_one_window(length: int, factor: int, halo: int, window: int, chunk: int | None) -> None:
-    made = plan(
-        (length,), (factor,), (max(window, 2 * halo + 2),), (halo,), None if chunk is None else (chunk * factor,)
-    )
-    (side,), total = made.sides, length * factor
-    parts = [Box((begin,), (min(begin + side, total),)) for begin in range(0, total, side)]
-    assert all(len(list(made.refit(part))) == 1 for part in parts)
-    assert len(parts) >= len(made)

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -21,6 +21,7 @@ from geomedsr.image import ImageSpec, Sink, Source, StoredSink, Voxels
 from geomedsr.inference import fill
 from geomedsr.inference.backend import Backend, TorchBackend
 from geomedsr.inference.choice import Choice, check_asked, choose
+from geomedsr.inference.cutting import Cut, asked_cut, block_bytes, choose_cut
 from geomedsr.inference.layout import Layout, layout_of
 from geomedsr.inference.memory import FRUGAL, HOLES, SPACIOUS, is_exhausted, release, steady_heap
 from geomedsr.inference.relay import PLAIN, Passage, Pending, passage_of
@@ -135,7 +136,7 @@ class Upscaler:
     ) -> Session:
         """An image on its way, box by box; the sink is neither committed nor aborted.
 
-        `intensity` is the map that was fitted to the image before, `window` what `window_for` gave: whoever works on a
+        `intensity` is the map that was fitted to the image before, `window` what `cut_for` gave: whoever works on a
         part of an image is told both, so that all parts are made alike.
 
         Raises:
@@ -153,8 +154,8 @@ class Upscaler:
         backend, choice = self._chosen(source, layout, work.plan(window), intensity)
         return Session(source, sink, layout, work, backend, intensity, window, progress, choice, self._told)
 
-    def window_for(self, before: ImageSpec, after: ImageSpec, sharers: int = 1) -> tuple[Shape, Shape]:
-        """The window that an image and its output are worked through with, and the hr voxels of parts that it can give.
+    def cut_for(self, before: ImageSpec, after: ImageSpec, sharers: int = 1) -> Cut:
+        """How a job cuts an image's output into tasks, and with which window it works through them.
 
         `sharers` are as many as work side by side in the memory at hand.
 
@@ -162,9 +163,26 @@ class Upscaler:
             ModelError: the network does not fit the image, or looks at all of it and it is too large.
             OutOfMemoryError: not even the smallest tile fits.
         """
-        work = self._work(before, after)
-        window = self._window(work, self._layout(before), self._exact, sharers)
-        return window, work.plan(window).sides
+        work, layout, backend = self._work(before, after), self._layout(before), self._exact
+        if self._network.reach is None:
+            return Cut(self._window(work, layout, backend, sharers), after.grid.shape)
+        if self._tile is not None:
+            return asked_cut(work, self._checked(work, self._tile))
+        takes, is_cpu = _demand(work, layout, backend), backend.device == "cpu"
+
+        def demand(cut: Cut) -> Demand:
+            found = takes(cut.window)
+            return replace(found, bytes=found.bytes + block_bytes(cut, after)) if is_cpu else found
+
+        limit = self._limit(backend, sharers)
+        cut = choose_cut(work, demand, self._memory or FRUGAL, limit)
+        if cut is None:
+            least = " x ".join(map(str, after.chunks or after.grid.shape))
+            raise OutOfMemoryError(
+                f"A block of {least} voxels, the least that is written at once, does not fit into {_mebibytes(limit)} "
+                "beside the network; choose smaller blocks (chunks, shards), or pass more memory."
+            )
+        return cut
 
     def chosen_for(self, source: Source, after: ImageSpec) -> Choice:
         """What an image will be worked through with, found out before its output is begun.
@@ -213,9 +231,12 @@ class Upscaler:
         self._choice = backend, choice
         return self._choice
 
+    def _limit(self, backend: Backend, sharers: int) -> int:
+        return self._memory or backend.available() // (2 * sharers)
+
     def _window(self, work: Work, layout: Layout, backend: Backend, sharers: int = 1) -> Shape:
         demand = _demand(work, layout, backend)
-        limit = self._memory or backend.available() // (2 * sharers)
+        limit = self._limit(backend, sharers)
         if self._network.reach is None:
             if (needed := demand(work.padded).bytes) > limit:
                 raise ModelError(
@@ -236,12 +257,16 @@ class Upscaler:
         return window
 
     def _asked(self, work: Work, tile: Shape) -> Shape:
+        wanted = self._checked(work, tile)
+        seen = [n + 2 * halo for n, halo in zip(wanted, work.halo, strict=True)]
+        return work.fitted(tuple(max(rows) for rows in zip(seen, work.smallest, strict=True)))
+
+    def _checked(self, work: Work, tile: Shape) -> Shape:
         ndim = len(work.shape)
         wanted = tile * ndim if len(tile) == 1 else tile
         if len(wanted) != ndim or min(wanted) < 1:
             raise ModelError(f"A tile is one number, or {ndim} for this image, each at least 1; got {tile}.")
-        seen = [n + 2 * halo for n, halo in zip(wanted, work.halo, strict=True)]
-        return work.fitted(tuple(max(rows) for rows in zip(seen, work.smallest, strict=True)))
+        return wanted
 
 
 def _demand(work: Work, layout: Layout, backend: Backend) -> Callable[[Shape], Demand]:

@@ -16,7 +16,7 @@ from itertools import product
 from geomedsr.grid import Factor, Shape
 from geomedsr.tiling import Plan, plan, smallest_window
 
-__all__ = ["Demand", "Work", "choose_window", "halve"]
+__all__ = ["Demand", "Work", "choose_window", "cost_of", "halve"]
 
 _DEAR = 1.15
 """Above this redundancy more than the frugal memory is spent."""
@@ -47,6 +47,11 @@ class Work:
     def plan(self, window: Shape) -> Plan:
         """The tiles of a window."""
         return plan(self.shape, self.factor, window, self.halo, self.chunks, self.multiple_of)
+
+    def along(self, axis: int) -> Work:
+        """The same on one axis alone."""
+        chunks = None if self.chunks is None else (self.chunks[axis],)
+        return Work((self.shape[axis],), (self.factor[axis],), (self.halo[axis],), chunks, (self.multiple_of[axis],))
 
     @property
     def padded(self) -> Shape:
@@ -111,23 +116,26 @@ def _choices(work: Work) -> Iterator[_Choice]:
     pixels = math.prod(work.shape)
     for combination in product(*axes):
         window = tuple(length for length, _ in combination)
-        tiles = math.prod(count for _, count in combination)
-        seen = tiles * math.prod(window) / pixels
-        split = sum(count > 1 for _, count in combination)
-        cost = seen + tiles * _TILE_COST / pixels + _SPLIT_COST * split + _FILL_COST / tiles
-        yield _Choice(window, seen, cost)
+        counts = tuple(count for _, count in combination)
+        seen = math.prod(counts) * math.prod(window) / pixels
+        yield _Choice(window, seen, cost_of(counts, window, pixels))
+
+
+def cost_of(counts: Shape, window: Shape, pixels: int) -> float:
+    """What so many windows on each axis cost, for each voxel of the image: 1 and what is redundant or stands still."""
+    tiles, split = math.prod(counts), sum(count > 1 for count in counts)
+    seen = tiles * math.prod(window) / pixels
+    return seen + tiles * _TILE_COST / pixels + _SPLIT_COST * split + _FILL_COST / tiles
 
 
 def _lengths(work: Work, axis: int) -> Iterator[tuple[int, int]]:
     """Lengths of the window on an axis, each the shortest for its number of tiles."""
-    row = [(values[axis],) for values in (work.shape, work.factor, work.halo, work.chunks or work.factor)]
-    shape, factor, halo, chunks = row
-    multiple, padded = work.multiple_of[axis], work.padded[axis]
+    alone, multiple, padded = work.along(axis), work.multiple_of[axis], work.padded[axis]
 
     def count(window: int) -> int:
-        return len(plan(shape, factor, (window,), halo, chunks, (multiple,)))
+        return len(alone.plan((window,)))
 
-    wanted, least = 1, smallest_window(halo[0], multiple)
+    wanted, least = 1, smallest_window(work.halo[axis], multiple)
     while wanted == 1 or wanted < padded:
         low, high = min(least, padded), padded
         while low < high:  # the fewer voxels, the more tiles

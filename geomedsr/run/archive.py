@@ -31,6 +31,9 @@ def run_job(
     Raises:
         GeomedsrError: the job cannot be taken up, or cannot go on; what is done stays done.
     """
+    from geomedsr.inference.memory import share_heap
+
+    share_heap()
     job = Job(plans, out, settings, ways or Ways())
     job.tell = listener.note
     job.open()

@@ -71,6 +71,9 @@ def greet() -> Greeting:
 
 def work_on(batch: Batch) -> Work:
     """A batch, on a worker; it keeps a journal of its own."""
+    from geomedsr.inference.memory import share_heap
+
+    share_heap()
     assignment = batch.assignment
     if assignment.version != __version__:
         raise ClusterError(
