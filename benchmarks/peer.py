@@ -55,7 +55,7 @@ class Peer(Network):
         finer = upsample(x, "cubic", self.task.factor)
         ends = [end for n in reversed(finer.shape[2:]) for end in (0, -n % _MULTIPLE)]
         missing: Tensor = self.body(nn.functional.pad(finer, ends, mode="replicate"))
-        return finer + missing[(..., *(slice(n) for n in finer.shape[2:]))]
+        return finer + missing[(..., *(slice(n) for n in finer.shape[2:]))]  # type: ignore[index]
 
 
 def main() -> None:

@@ -79,7 +79,8 @@ def _cgroup_rooms(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("
         if controllers == "":
             limits, names, tree = ("memory.max", "memory.high"), ("memory.current", "inactive_file"), root
         elif "memory" in controllers.split(","):
-            limits, names = ("memory.limit_in_bytes",), ("memory.usage_in_bytes", "total_inactive_file")
+            limits = ("memory.limit_in_bytes",)
+            names = ("memory.usage_in_bytes", "total_inactive_file")
             tree = root / "memory"
         else:
             continue

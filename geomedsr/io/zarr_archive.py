@@ -257,7 +257,7 @@ class ZarrSink:
     def _check(self, staged: Path) -> None:
         """Reads all of it again."""
         try:
-            self._witness.check(ZarrOutput.open(staged).stored)
+            self._witness.check(ZarrOutput.open(staged).read_stored)
         except (*UNREADABLE, InputError) as error:
             raise WriteFailedError(f"{self._staging.target} cannot be read as it was written: {error}.") from error
 
