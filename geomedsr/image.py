@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from geomedsr.errors import GridError
 from geomedsr.grid import Box, Factor, Grid, Shape
 
-__all__ = ["Format", "Image", "ImageSpec", "Scaling", "Sink", "Source", "StoredSink", "Voxels"]
+__all__ = ["Format", "Image", "ImageSpec", "Scaling", "Sink", "Source", "StoredSink", "StoredSource", "Voxels"]
 
 Voxels = NDArray[np.float32]
 """(C, *S) float32 in physical units, NaN where invalid."""
@@ -130,6 +130,15 @@ class StoredSink(Sink, Protocol):
 
     def store(self, box: Box, stored: NDArray[Any]) -> None:
         """Takes the numbers of a box as they are stored: (C, *box.shape)."""
+        ...
+
+
+@runtime_checkable
+class StoredSource(Source, Protocol):
+    """A source that also gives numbers in its own dtype, where these are the physical ones and none is invalid."""
+
+    def load(self, box: Box) -> NDArray[Any]:
+        """The numbers of a box as they are stored: (C, *box.shape). May be a view, which is not written to."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -46,7 +47,7 @@ class CudaGear:
     def record(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         """A CUDA graph of the work. Other threads may go on reading and writing meanwhile."""
         graph, compute = torch.cuda.CUDAGraph(), self._streams["compute"]
-        with torch.cuda.graph(graph, stream=compute, capture_error_mode="thread_local"):
+        with _uncollected(), torch.cuda.graph(graph, stream=compute, capture_error_mode="thread_local"):
             result = work()
         return graph.replay, result
 
@@ -59,6 +60,18 @@ class CudaGear:
     def synchronize(self) -> None:
         """Waits until all lanes are done."""
         torch.cuda.synchronize(self.device)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """A stretch without garbage collection: what it frees may ask the device for what a recording forbids."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 class _Flags:

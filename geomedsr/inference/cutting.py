@@ -16,7 +16,7 @@ from itertools import product
 
 from geomedsr.grid import Box, Shape
 from geomedsr.image import ImageSpec
-from geomedsr.inference.windows import Demand, Work, cost_of
+from geomedsr.inference.windows import Demand, Work, overhead
 
 __all__ = ["Cut", "asked_cut", "block_bytes", "choose_cut"]
 
@@ -59,7 +59,8 @@ def choose_cut(work: Work, demand: Callable[[Cut], Demand], frugal: int, limit: 
         needs = demand(cut)
         if needs.bytes > limit:
             continue
-        cost = cost_of(tuple(side.count for side in sides), cut.window, pixels)
+        split, tiles = sum(side.count > 1 for side in sides), math.prod(side.count for side in sides)
+        cost = tiles * math.prod(cut.window) / pixels + overhead(split, tiles, pixels)
         cost *= max(1.0, needs.bytes / frugal) ** pays
         if best is None or (not needs.large, cost) < best[:2]:
             best = not needs.large, cost, cut

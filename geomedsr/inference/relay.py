@@ -27,11 +27,14 @@ from torch import Tensor
 
 from geomedsr.data.intensity import Intensity
 from geomedsr.grid import Factor, Shape
-from geomedsr.image import ImageSpec, Voxels
+from geomedsr.image import ImageSpec
 
-__all__ = ["PLAIN", "Event", "Fleet", "Gear", "Passage", "Pending", "Relay", "passage_of"]
+__all__ = ["PLAIN", "Event", "Fleet", "Gear", "Passage", "Pending", "Relay", "is_narrow", "passage_of"]
 
 _FLOAT32 = np.dtype(np.float32)
+
+_PIECE = 1 << 24
+"""How many values are finished at once: 64 MiB in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +52,13 @@ PLAIN = Passage()
 
 def passage_of(before: ImageSpec, after: ImageSpec, intensity: Intensity) -> Passage:
     """How an image's valid tiles travel: as whole numbers of at most 16 bits where these are its values."""
-    returns = _is_narrow(after) and after.nodata is None and not after.has_holes
+    returns = is_narrow(after) and after.nodata is None and not after.has_holes
     sent, returned = (spec.dtype.newbyteorder("=") for spec in (before, after))
-    return Passage(sent if _is_narrow(before) else _FLOAT32, returned if returns else _FLOAT32, intensity)
+    return Passage(sent if is_narrow(before) else _FLOAT32, returned if returns else _FLOAT32, intensity)
 
 
-def _is_narrow(spec: ImageSpec) -> bool:
+def is_narrow(spec: ImageSpec) -> bool:
+    """Whether an image's values are whole numbers of at most 16 bits, as they are stored."""
     return spec.dtype.kind in "iu" and spec.dtype.itemsize <= 2 and not spec.scaling
 
 
@@ -161,14 +165,14 @@ class Relay:
         self._lock = threading.Lock()
 
     @torch.inference_mode()
-    def start(self, batch: Voxels, passage: Passage = PLAIN) -> Pending:
-        """Sends a batch on its way: (B, C, *S) to (B, C, *(S * factor)).
+    def start(self, batch: NDArray[Any], passage: Passage = PLAIN) -> Pending:
+        """Sends a batch on its way: (B, C, *S) to (B, C, *(S * factor)). It may lie in any order, in any dtype.
 
         Whoever takes the results must not lag behind by more tiles than there is memory for: each is a slot.
         """
         programme = self._programme_for(batch.shape)
         slot = self._slot(batch.shape, passage)
-        slot.here.copy_(torch.from_numpy(batch))
+        slot.here.copy_(_tensor_of(batch))
         with self._gear.lane("there"):
             self._gear.follow(slot.free)
             slot.there.copy_(slot.here, non_blocking=True)
@@ -231,7 +235,7 @@ class Fleet:
         """How many devices there are."""
         return len(self._relays)
 
-    def start(self, batch: Voxels, passage: Passage = PLAIN) -> Pending:
+    def start(self, batch: NDArray[Any], passage: Passage = PLAIN) -> Pending:
         """Sends a batch to the next device."""
         return next(self._turn).start(batch, passage)
 
@@ -289,13 +293,28 @@ class _Programme:
 
 
 def _finish(y: Tensor, made: Tensor, intensity: Intensity) -> None:
-    """The network's values as physical ones in the dtype of `made`, by the sinks' rule: half to even, saturated."""
+    """The network's values as physical ones in the dtype of `made`, by the sinks' rule: half to even, saturated.
+
+    In pieces, so that what lies between the steps takes little of the device's memory.
+    """
+    count = max(1, y.numel() // _PIECE)
+    for piece, place in zip(y.chunk(count, 2), made.chunk(count, 2), strict=True):
+        _finish_piece(piece, place, intensity)
+
+
+def _finish_piece(y: Tensor, made: Tensor, intensity: Intensity) -> None:
     if intensity != Intensity():
         y = (y * intensity.scale).add_(intensity.offset)
     if not made.dtype.is_floating_point:
         ends = torch.iinfo(made.dtype)
         y = y.round().nan_to_num_(0.0, ends.max, ends.min).clamp_(ends.min, ends.max)
     made.copy_(y)
+
+
+def _tensor_of(numbers: NDArray[Any]) -> Tensor:
+    native = numbers.astype(numbers.dtype.newbyteorder("="), copy=False)
+    # torch warns of arrays that must not be written to, though nothing here would.
+    return torch.from_numpy(native if native.flags.writeable else native.copy())
 
 
 def _torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:

@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 from geomedsr.data.intensity import Intensity, IntensityRule
 from geomedsr.errors import ModelError, OutOfMemoryError
 from geomedsr.grid import Box, Factor, Shape
-from geomedsr.image import ImageSpec, Sink, Source, StoredSink, Voxels
+from geomedsr.image import ImageSpec, Sink, Source, StoredSink, StoredSource, Voxels
 from geomedsr.inference import fill
 from geomedsr.inference.backend import Backend, TorchBackend
 from geomedsr.inference.choice import Choice, check_asked, choose
 from geomedsr.inference.cutting import Cut, asked_cut, block_bytes, choose_cut
 from geomedsr.inference.layout import Layout, layout_of
-from geomedsr.inference.memory import FRUGAL, HOLES, SPACIOUS, is_exhausted, release, steady_heap
-from geomedsr.inference.relay import PLAIN, Passage, Pending, passage_of
+from geomedsr.inference.memory import HOLES, is_exhausted, release, spent_freely, steady_heap
+from geomedsr.inference.relay import PLAIN, Passage, Pending, is_narrow, passage_of
 from geomedsr.inference.resumable import Resumable
 from geomedsr.inference.stream import DEPTH, Ahead, Behind
-from geomedsr.inference.windows import Demand, Work, choose_window, halve
+from geomedsr.inference.windows import FILL, FILL_BESIDE, Demand, Work, choose_window, halve
 from geomedsr.networks._network import Network
 from geomedsr.tiling import Plan, Tile
 
@@ -61,7 +61,7 @@ class _Loaded:
     """
 
     tile: Tile
-    batch: Voxels | None
+    batch: NDArray[Any] | None
     invalid: NDArray[np.bool_] | None
     passage: Passage = PLAIN
 
@@ -174,8 +174,8 @@ class Upscaler:
             found = takes(cut.window)
             return replace(found, bytes=found.bytes + block_bytes(cut, after)) if is_cpu else found
 
-        limit = self._limit(backend, sharers)
-        cut = choose_cut(work, demand, self._memory or FRUGAL, limit)
+        at_hand, limit = backend.available(), self._limit(backend, sharers)
+        cut = choose_cut(work, demand, self._memory or spent_freely(backend.device, at_hand), limit)
         if cut is None:
             least = " x ".join(map(str, after.chunks or after.grid.shape))
             raise OutOfMemoryError(
@@ -236,7 +236,7 @@ class Upscaler:
 
     def _window(self, work: Work, layout: Layout, backend: Backend, sharers: int = 1) -> Shape:
         demand = _demand(work, layout, backend)
-        limit = self._limit(backend, sharers)
+        at_hand, limit = backend.available(), self._limit(backend, sharers)
         if self._network.reach is None:
             if (needed := demand(work.padded).bytes) > limit:
                 raise ModelError(
@@ -246,8 +246,8 @@ class Upscaler:
             return work.padded
         if self._tile is not None:
             return self._asked(work, self._tile)
-        frugal = SPACIOUS if backend.device.startswith("cuda") else FRUGAL
-        window = choose_window(work, demand, self._memory or frugal, limit)
+        frugal = self._memory or spent_freely(backend.device, at_hand)
+        window = choose_window(work, demand, frugal, limit, FILL_BESIDE if backend.relay else FILL)
         if window is None:
             needed = demand(work.smallest).bytes
             raise OutOfMemoryError(
@@ -314,6 +314,8 @@ class Session:
         self._total = math.prod(sink.spec.grid.shape)
         self._relay = backend.relay
         self._passage = passage_of(source.spec, sink.spec, intensity)
+        spec = source.spec
+        self._loads = self._relay is not None and is_narrow(spec) and spec.nodata is None and not spec.has_holes
 
     def run(self, boxes: Iterable[Box] | None = None) -> None:
         """Reads, runs and writes all of the image, or some boxes of the output, in their order.
@@ -324,7 +326,9 @@ class Session:
         tiles: Iterable[Tile] = plan if boxes is None else chain.from_iterable(map(plan.refit, boxes))
         self._tell()
         began = time.perf_counter()
-        with steady_heap() if self.backend.device == "cpu" else nullcontext(), self._settled():
+        # A GPU's activations are not the heap's.
+        heap = steady_heap() if self.backend.device == "cpu" else nullcontext()
+        with heap, self._settled():
             self._through(tiles)
             while self._owed:
                 owed, self._owed = self._owed, []
@@ -372,7 +376,7 @@ class Session:
         release(self.backend.device)
         return self._smaller(rest.left(), reason)
 
-    def _forward(self, batch: Voxels, passage: Passage) -> Voxels | Pending:
+    def _forward(self, batch: NDArray[Any], passage: Passage) -> Voxels | Pending:
         if self._relay:
             return self._relay.start(batch, passage)
         began = time.perf_counter()
@@ -396,6 +400,9 @@ class Session:
 
     def _read(self, tile: Tile) -> _Loaded:
         """The reader's stage: from physical values to what the network sees."""
+        if self._loads and isinstance(self._source, StoredSource):
+            stored = _padded(self._source.load(tile.read), tile)
+            return _Loaded(tile, self._layout.as_batch(stored), None, self._passage)
         voxels = self._source.read(tile.read)
         invalid = ~np.isfinite(voxels)
         spoilt = bool(invalid.any())
@@ -406,9 +413,7 @@ class Session:
             voxels = self._filled(tile)
         elif passage is PLAIN:
             voxels = self._intensity.apply(voxels)
-        if any(tile.pad):
-            voxels = np.pad(voxels, [(0, 0), *((0, pad) for pad in tile.pad)], mode="edge")
-        return _Loaded(tile, self._layout.to_batch(voxels), invalid if spoilt else None, passage)
+        return _Loaded(tile, self._layout.to_batch(_padded(voxels, tile)), invalid if spoilt else None, passage)
 
     def _filled(self, tile: Tile) -> Voxels:
         """The tile read once more with as much around it as the filling looks at."""
@@ -426,17 +431,16 @@ class Session:
     def _write(self, item: _Item) -> None:
         """The writer's stage; a tile that there is no memory for is owed, to be done again in smaller ones."""
         loaded, result = item
-        try:
-            if isinstance(result, Pending):
-                with result as batch:
-                    voxels = self._result(loaded, batch)
-                self.computed += result.computed
-            else:
-                voxels = self._result(loaded, result)
-        except MemoryError:
-            self._owed.append(loaded.tile)
-            return
-        self._put(loaded.tile, voxels)
+        # A device's result may be a view of what the next tile is put into: it is written before it is given back.
+        with result if isinstance(result, Pending) else nullcontext(result) as batch:
+            try:
+                voxels = self._result(loaded, batch)
+            except MemoryError:
+                self._owed.append(loaded.tile)
+                return
+            self._put(loaded.tile, voxels)
+        if isinstance(result, Pending):
+            self.computed += result.computed
         self.written += loaded.tile.write.size
         self.tiles += 1
 
@@ -462,6 +466,13 @@ class Session:
             inner = tile.keep.relative_to(beneath.scaled(self._work.factor).start)
             voxels[mask[(slice(None), *inner.slices)]] = np.nan
         return voxels
+
+
+def _padded(numbers: NDArray[Any], tile: Tile) -> NDArray[Any]:
+    """A tile's numbers as the window that the network sees."""
+    if not any(tile.pad):
+        return numbers
+    return np.pad(numbers, [(0, 0), *((0, pad) for pad in tile.pad)], mode="edge")
 
 
 _Item = tuple[_Loaded, Voxels | Pending | None]

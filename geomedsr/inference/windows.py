@@ -11,12 +11,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import product
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from geomedsr.grid import Factor, Shape
 from geomedsr.tiling import Plan, plan, smallest_window
 
-__all__ = ["Demand", "Work", "choose_window", "cost_of", "halve"]
+__all__ = ["FILL", "FILL_BESIDE", "Demand", "Work", "choose_window", "halve", "overhead"]
 
 _DEAR = 1.15
 """Above this redundancy more than the frugal memory is spent."""
@@ -30,8 +34,13 @@ _TILE_COST = 8192
 _SPLIT_COST = 0.005
 """What an axis that is split costs: shorter rows to read and write."""
 
-_FILL_COST = 0.1
+FILL = 0.1
 """What a single tile costs more than many: nothing overlaps with its reading and writing."""
+
+FILL_BESIDE = 0.25
+"""The same beside a GPU, which computes that much faster than a host reads and writes."""
+
+_Number = TypeVar("_Number", float, NDArray[Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,54 +87,75 @@ class Demand:
     large: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    window: Shape
-    redundancy: float
-    cost: float
+def choose_window(
+    work: Work, demand: Callable[[Shape], Demand], frugal: int, limit: int, fill: float = FILL
+) -> Shape | None:
+    """The window of the least cost within `frugal` bytes, or within `limit` where that saves much; None: none fits.
 
-
-def choose_window(work: Work, demand: Callable[[Shape], Demand], frugal: int, limit: int) -> Shape | None:
-    """The window of the least cost within `frugal` bytes, or within `limit` where that saves much; None: none fits."""
-    choices = sorted(_choices(work), key=lambda choice: choice.cost)
-    best: _Choice | None = None
+    `fill` is what a single tile costs more than many, of which one is read and another written while it runs.
+    """
+    choices = _choices(work, fill)
+    best: int | None = None
     budget = min(frugal, limit)
     while True:
         found = _first(choices, demand, budget)
-        if found and (best is None or found.redundancy < best.redundancy * _WORTH):
+        if found is not None and (best is None or choices.redundancy[found] < choices.redundancy[best] * _WORTH):
             best = found
-        if budget >= limit or (best and best.redundancy <= _DEAR):
-            return best.window if best else None
+        if budget >= limit or (best is not None and choices.redundancy[best] <= _DEAR):
+            return None if best is None else choices.window(best)
         budget = min(2 * budget, limit)
 
 
-def _first(choices: list[_Choice], demand: Callable[[Shape], Demand], budget: int) -> _Choice | None:
-    """The cheapest choice that fits; one that is not large only where no other fits."""
+@dataclass(frozen=True, slots=True)
+class _Choices:
+    """Windows with how much of their work is done twice, the cheapest first. There may be ten thousand."""
+
+    windows: NDArray[np.int64]
+    redundancy: NDArray[np.float64]
+
+    def window(self, index: int) -> Shape:
+        return tuple(int(length) for length in self.windows[index])
+
+
+def _first(choices: _Choices, demand: Callable[[Shape], Demand], budget: int) -> int | None:
+    """The cheapest choice that fits; one that is not large only where no other fits.
+
+    What takes no less than a window that does not fit is not asked about: a demand grows with the voxels.
+    """
     spare = None
-    for choice in choices:
-        found = demand(choice.window)
-        if found.bytes <= budget:
-            if found.large:
-                return choice
-            spare = spare or choice
+    voxels = choices.windows.prod(1)
+    left = np.arange(len(voxels))
+    while left.size:
+        index = int(left[0])
+        found = demand(choices.window(index))
+        if found.bytes > budget:
+            left = left[voxels[left] < voxels[index]]
+            continue
+        if found.large:
+            return index
+        spare, left = index if spare is None else spare, left[1:]
     return spare
 
 
-def _choices(work: Work) -> Iterator[_Choice]:
-    axes = [list(_lengths(work, axis)) for axis in range(len(work.shape))]
-    pixels = math.prod(work.shape)
-    for combination in product(*axes):
-        window = tuple(length for length, _ in combination)
-        counts = tuple(count for _, count in combination)
-        seen = math.prod(counts) * math.prod(window) / pixels
-        yield _Choice(window, seen, cost_of(counts, window, pixels))
+@lru_cache(maxsize=8)
+def _choices(work: Work, fill: float) -> _Choices:
+    """The windows of a work; kept, as the images of a folder are mostly alike."""
+    axes = [np.array(list(_lengths(work, axis)), np.int64) for axis in range(len(work.shape))]
+    lengths, counts = (_combined([axis[:, column] for axis in axes]) for column in (0, 1))
+    pixels, tiles = math.prod(work.shape), counts.prod(1)
+    seen = tiles * lengths.prod(1) / pixels
+    order = np.argsort(seen + overhead((counts > 1).sum(1), tiles, pixels, fill), kind="stable")
+    return _Choices(lengths[order], seen[order])
 
 
-def cost_of(counts: Shape, window: Shape, pixels: int) -> float:
-    """What so many windows on each axis cost, for each voxel of the image: 1 and what is redundant or stands still."""
-    tiles, split = math.prod(counts), sum(count > 1 for count in counts)
-    seen = tiles * math.prod(window) / pixels
-    return seen + tiles * _TILE_COST / pixels + _SPLIT_COST * split + _FILL_COST / tiles
+def overhead(split: _Number, tiles: _Number, pixels: int, fill: float = FILL) -> _Number:
+    """What tiles cost besides the voxels they see, for each of the image's, where so many axes are split."""
+    return _SPLIT_COST * split + tiles * _TILE_COST / pixels + fill / tiles
+
+
+def _combined(axes: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Every combination of one value of each axis, a row each, the last axis' changing fastest."""
+    return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(axes))
 
 
 def _lengths(work: Work, axis: int) -> Iterator[tuple[int, int]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from typing import TYPE_CHECKING
 
-from rasterio.crs import CRS
-from rasterio.errors import CRSError
+if TYPE_CHECKING:  # GDAL is loaded for those alone who have a CRS, and need not be there for others
+    from rasterio.crs import CRS
 
 __all__ = ["crs_of"]
 
@@ -37,6 +38,9 @@ def crs_of(text: str) -> CRS:
         Traceback (most recent call last):
         rasterio.errors.CRSError: 'http://example.org/crs.wkt' is not followed
     """
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
     if not _FORMS.match(text):
         raise CRSError(f"'{text:.80}' is not followed")
     try:

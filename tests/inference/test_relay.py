@@ -262,6 +262,29 @@ def test_whole_numbers_reach_the_sink_as_they_are_stored(monkeypatch: pytest.Mon
     assert np.array_equal(plain.voxels, rounded)
 
 
+class Lender(Image):
+    """An image of whole numbers that shows them as they are stored: big-endian, and not to be written to."""
+
+    loaded = 0
+
+    def load(self, box: Box) -> Any:
+        self.loaded += 1
+        stored = self.voxels[(slice(None), *box.slices)].astype(">u2")
+        stored.flags.writeable = False
+        return stored
+
+
+@pytest.mark.parametrize("holes", [False, True])
+def test_whole_numbers_are_taken_as_they_are_stored(monkeypatch: pytest.MonkeyPatch, holes: bool) -> None:
+    source, network = scene(), interpolate.build(PLANE)
+    expected, found = finer(source), finer(source)
+    Upscaler(network, None, tile=(13,)).run(source, expected)
+    lender = Lender(replace(source.spec, has_holes=holes), source.voxels)
+    outcome = through_stands(monkeypatch, lender, found, [Stand()], network, tile=(13,))
+    assert lender.loaded == (0 if holes else outcome.tiles)  # what may be invalid is looked at first
+    assert np.array_equal(found.voxels, np.clip(np.rint(expected.voxels), 0, 65535))
+
+
 class Hungry(Network):
     """Runs out of a GPU's memory above so many voxels, or always at its nth pass."""
 

@@ -7,16 +7,22 @@ from pathlib import Path
 import pytest
 import torch
 from support import SMALL_RECIPE, subjects
+from trust_models import pairs, unsettled
 
+from geomedsr.encoders.domain import load
 from geomedsr.losses.l1 import L1
-from geomedsr.model import Model
+from geomedsr.model import Model, build_degradation, build_network
 from geomedsr.recipe import Recipe
 from geomedsr.training.loop import Speed, Subjects, train
+from geomedsr.training.validation import score
+from geomedsr.trust.calibration import calibrate
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
 ]
+
+MIXED = "{name: mixture, of: [{name: kspace}, {name: blind, noise: {name: rician, sigma: [0, 0.02]}}]}"
 
 GAN = (
     "[{losses: [{name: l1}, {name: perceptual, weight: 0.1, encoder: mri}, {name: adversarial, weight: 0.01, "
@@ -46,9 +52,10 @@ def test_a_graph_learns_what_the_step_learns(
         torch.testing.assert_close(graph.network.state_dict()[name], weight, atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize("losses", ["ssim", "ms_ssim", "fourier", "laplacian", "gradient", "spectral_angle"])
-def test_losses_are_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str], losses: str) -> None:
-    trained(recipe(losses=f"[{{name: {losses}}}]", precision="bf16"), tmp_path / "m")
+def test_losses_are_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["ssim", "ms_ssim", "fourier", "laplacian", "gradient", "spectral_angle"]
+    losses = ", ".join(f"{{name: {name}}}" for name in names)
+    trained(recipe(losses=f"[{losses}]", precision="bf16"), tmp_path / "m")
     assert "cannot be recorded" not in capsys.readouterr().err
 
 
@@ -62,6 +69,33 @@ def test_both_stages_of_a_gan_run_in_bf16(tmp_path: Path, critic: str) -> None:
 def test_volumes_train(tmp_path: Path) -> None:
     chosen = recipe(factor="[1, 1, 2]", sampling="{patch: [12, 12, 12], batch: 2}", precision="bf16")
     assert trained(chosen, tmp_path / "m", shape=(1, 24, 24, 24)).training["steps"] == 12
+
+
+@pytest.mark.parametrize(("factor", "shape"), [("[2, 2]", (1, 48, 48)), ("[1, 1, 2]", (1, 24, 24, 24))])
+def test_images_are_judged_there_as_they_are_here(factor: str, shape: tuple[int, ...]) -> None:
+    chosen = recipe(factor=factor, degradation=MIXED, sampling__patch=str([12] * (len(shape) - 1)))
+    network, encoder = unsettled(build_network(chosen)), load("mri")
+    judged = (subjects(chosen, range(2), shape), build_degradation(chosen), 4, 0)
+    here = score(network, *judged, encoder=encoder)
+    there = score(network.cuda(), *judged, encoder=encoder)
+    for one, other in zip(here, there, strict=True):
+        assert other.psnr == pytest.approx(one.psnr, abs=1e-3)
+        assert other.ssim == pytest.approx(one.ssim, abs=1e-5)
+        assert other.ssim_cubic == pytest.approx(one.ssim_cubic, abs=1e-5)
+        assert one.likeness is not None
+        assert other.likeness is not None
+        assert other.likeness.frechet == pytest.approx(one.likeness.frechet, rel=1e-2)
+
+
+def test_errors_are_learnt_there_as_they_are_here() -> None:
+    chosen = recipe()
+    bare, known = Model("small", unsettled(build_network(chosen)), chosen), pairs(chosen, range(3))
+    here = calibrate(bare, known)
+    bare.network.cuda()
+    there = calibrate(bare, [(name, lr.cuda(), hr.cuda()) for name, lr, hr in known])
+    assert there.voxels == here.voxels
+    assert there.widening.scale == pytest.approx(here.widening.scale, abs=1e-2)
+    assert there.habits.unseen.slope == pytest.approx(here.habits.unseen.slope, abs=1e-2)
 
 
 def test_a_lost_step_changes_nothing_in_a_graph(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from support import SMALL_RECIPE, subjects
+from trust_models import unsettled
 
 from geomedsr.errors import FailedError, RecipeError
 from geomedsr.losses.l1 import L1
@@ -16,7 +18,7 @@ from geomedsr.recipe import Recipe
 from geomedsr.training.ema import Average
 from geomedsr.training.loop import Subjects, train
 from geomedsr.training.state import State
-from geomedsr.training.validation import score
+from geomedsr.training.validation import planes_of, score
 
 
 def recipe(**changes: str) -> Recipe:
@@ -68,6 +70,24 @@ def test_a_stopped_run_ends_with_the_same_bits(tmp_path: Path, monkeypatch: pyte
     resumed = train(chosen, images(chosen), tmp_path / "stopped", resume=True, quiet=True)
     assert all(torch.equal(a, b) for a, b in zip(weights(straight), weights(resumed), strict=True))
     assert straight.scores == resumed.scores
+
+
+def test_a_stopped_run_can_be_a_model_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = recipe(schedule__checkpoint_every="4")
+    real = State.begin_step
+
+    def stops(state: State, step: int) -> float:
+        if step == 6:
+            raise KeyboardInterrupt
+        return real(state, step)
+
+    monkeypatch.setattr(State, "begin_step", stops)
+    with pytest.raises(KeyboardInterrupt):
+        train(chosen, images(chosen), tmp_path / "m", quiet=True)
+    model = train(chosen, images(chosen), tmp_path / "m", resume=True, finish=True, quiet=True)
+    assert (model.training["steps"], model.training["planned_steps"]) == (4, chosen.schedule.steps)
+    assert f"4 of {chosen.schedule.steps} planned steps" in (tmp_path / "m" / "README.md").read_text()
+    assert model.scores["on"] == "test"
 
 
 def test_the_same_recipe_gives_the_same_bits(tmp_path: Path) -> None:
@@ -138,6 +158,24 @@ def test_an_untrained_network_scores_as_cubic() -> None:
     for found in score(build_network(chosen), subjects(chosen, range(2)), KSpace(), 4, 0):
         assert found.gain == 0
         assert found.ssim == pytest.approx(found.ssim_cubic)
+
+
+@pytest.mark.parametrize(("factor", "shape"), [("[2, 2]", (1, 48, 40)), ("[1, 1, 2]", (1, 24, 20, 30))])
+def test_scores_are_those_of_the_metrics(factor: str, shape: tuple[int, ...]) -> None:
+    chosen = recipe(factor=factor, sampling__patch=str([12] * (len(shape) - 1)))
+    from geomedsr.degradations.kspace import KSpace
+    from geomedsr.metrics import psnr, ssim
+    from geomedsr.model import build_network
+
+    network = unsettled(build_network(chosen))
+    (subject,) = subjects(chosen, range(1), shape)
+    subject.source.voxels[0, 3] = np.nan  # type: ignore[attr-defined]
+    (found,) = score(network, [subject], KSpace(), 1, 0)
+    (pair,) = planes_of(subject, KSpace(), network, 1, torch.Generator())
+    hr, span = pair.hr[0].numpy(), float(np.nanmax(pair.hr) - np.nanmin(pair.hr))
+    sr = network(pair.lr)[0].detach().numpy()
+    assert found.psnr == pytest.approx(psnr(sr, hr, span), abs=1e-9)
+    assert found.ssim == pytest.approx(ssim(sr, hr, span), abs=1e-9)
 
 
 def test_the_rate_warms_up_and_falls() -> None:
