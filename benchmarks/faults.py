@@ -12,7 +12,9 @@ Images are small, so that the moments of a run lie close together; a run is held
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -21,7 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,27 +37,72 @@ from geomedsr.io import format_of
 
 FORMATS = (".nii", ".nii.gz", ".tif", ".zarr")
 
-RUN = """
-import os, random, sys, time
+SERVER = """
+import json, os, sys, time
+from pathlib import Path
 from geomedsr import cli
 from geomedsr.inference.upscaler import Session
-from geomedsr.io import suffixes
+from geomedsr.io import _staging, suffixes
+from geomedsr.io._zarr_output import ZarrOutput
 from geomedsr.run import command
 
 suffixes()
-result, pause = Session._result, float(os.environ["PAUSE"])
+result, flush = Session._result, _staging._flush
 
-def held_up(self, *tile):
-    print("tile", flush=True)
+def fill():
+    # All that is free, and all names: a full disk has room for neither.
+    with open(disk / "filler", "ab", 0) as file:
+        for size in (1 << 16, 512):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                pass
+    try:
+        for number in range(4096):
+            (disk / f"n{number}").touch()
+    except OSError:
+        pass
+
+def at_tile(self, *tile):
+    print("tile", file=marks, flush=True)
     time.sleep(pause)
+    done = (self.written + tile[0].tile.write.size) / self._total
+    if {"first write": 0, "middle": 0.5, "last write": 1}.get(moment, 2) <= done:
+        fill()
     return result(self, *tile)
 
-Session._result = held_up
+def at_commit(path):
+    if moment == "commit":
+        fill()
+        raise OSError(28, "No space left on device")
+    flush(path)
+
+def at_creation(begin):
+    def begun(*arguments, **more):
+        if moment == "creation" and not (disk / "filler").exists():
+            fill()
+        return begin(*arguments, **more)
+    return begun
+
+Session._result, _staging._flush = at_tile, at_commit
+_staging._claimed, ZarrOutput.create = at_creation(_staging._claimed), at_creation(ZarrOutput.create)
 print("ready", flush=True)
-sys.stdin.readline()
-cli.main()
+for line in sys.stdin:
+    sys.argv[1:], pause, folder, moment, disk = json.loads(line)
+    disk = Path(disk)
+    pid = os.fork()
+    if pid == 0:
+        marks = open(folder + "/marks", "w")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(os.open(folder + "/said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+        cli.main()
+    print(pid, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
-"""The program, which tells when it is ready to begin, and each tile."""
+"""The program, which has loaded its libraries, and runs in a process of its own for each line that it is told; a disk
+may fill up at a moment. A tmpfs has no delayed allocation: what the last flush would meet elsewhere, it is told here.
+"""
 
 SETTINGS = {**os.environ, "OMP_NUM_THREADS": "1", "SOURCE_DATE_EPOCH": "1700000000"}
 
@@ -87,16 +135,52 @@ def arguments(source: Path, out: Path, model: str = "cubic", tile: str = "48") -
     return ["upscale", str(source), "-o", str(out), "-m", model, "--scale", "2", "--tile", tile, "--overwrite", "-q"]
 
 
-def begun(source: Path, out: Path, pause: float = 0.0) -> subprocess.Popen[str]:
-    """A run that waits for a line on stdin."""
-    return subprocess.Popen(
-        [sys.executable, "-c", RUN, *arguments(source, out)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**SETTINGS, "PAUSE": str(pause)},
-    )
+class Server:
+    """Runs the program; each run leaves a mark for each tile, and what it says."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", SERVER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=SETTINGS,
+        )
+        self._heard()
+
+    def begin(self, command: list[str], pause: float = 0.0, moment: str = "", disk: Path | None = None) -> int:
+        """A run under way: its process. It is held up for `pause` seconds in each tile."""
+        assert self._process.stdin is not None
+        (self._folder / "marks").unlink(missing_ok=True)
+        order = [command, pause, str(self._folder), moment, str(disk or "")]
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return int(self._heard())
+
+    def end(self) -> int:
+        """Waits for the run's end, and gives its exit code (negative: the signal)."""
+        return int(self._heard())
+
+    @property
+    def tiles(self) -> int:
+        """How many tiles the run has begun."""
+        marks = self._folder / "marks"
+        return marks.read_text().count("tile") if marks.exists() else 0
+
+    @property
+    def said(self) -> str:
+        """What the run has said."""
+        return (self._folder / "said").read_text()
+
+    def close(self) -> None:
+        """No more runs."""
+        self._process.communicate()
+
+    def _heard(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
 
 
 def left_beside(out: Path) -> list[str]:
@@ -113,29 +197,30 @@ def kills(folder: Path, count: int, seed: int) -> int:
         rows.append(row)
         faults += wrong
         print(f"  {suffix}: {row[1:]}", file=sys.stderr, flush=True)
-    titles = ["format", "kills", "before work", "in tiles", "at the end", "old", "new", "spoilt", "left after next run"]
+    moments = ["before tiles", "in tiles", "behind tiles", "too late"]
+    titles = ["format", "kills", *moments, "old whole", "new whole", "spoilt", "left after the next run"]
     print(table(titles, rows))
     return faults
 
 
 def _killed(folder: Path, suffix: str, times: int, rng: random.Random) -> tuple[list[object], int]:
     (folder / "out").mkdir(parents=True)
-    source, out = image(folder / f"in{suffix}", 64), folder / "out" / f"out{suffix}"
+    source, out, old_file = image(folder / f"in{suffix}", 64), folder / "out" / f"out{suffix}", folder / f"old{suffix}"
+    server = Server(folder)
     run(arguments(source, out))
-    new = digest(out)
-    old_file = folder / f"old{suffix}"
     run(arguments(source, old_file, model="nearest"))
-    old, (first, duration) = digest_as(old_file, out), _course(source, out)
-    found, when = {"old": 0, "new": 0, "spoilt": 0}, {"before": 0, "tiles": 0, "end": 0}
+    new, old = digest(out), digest_as(old_file, out)
+    course = _course(server, arguments(source, out))
+    found, when = Counter[str](), Counter[str]()
     for _ in range(times):
         _put(old_file, out)
-        when[_kill_one(source, out, rng.uniform(0.8 * first, 1.05 * duration))] += 1
-        state = {old: "old", new: "new"}.get(digest(out), "spoilt")
-        found[state] += 1
+        when[_kill_one(server, arguments(source, out), rng, course)] += 1
+        found[{old: "old", new: "new"}.get(digest(out), "spoilt")] += 1
+    server.close()
     run(arguments(source, out))
-    left = left_beside(out)
-    spoilt = found["spoilt"] + (digest(out) != new)
-    row = [suffix, times, *when.values(), found["old"], found["new"], spoilt, ", ".join(left) or "nothing"]
+    spoilt, left = found["spoilt"] + (digest(out) != new), left_beside(out)
+    moments = [when["before"], when["tiles"], when["end"], when["too late"]]
+    row = [suffix, times, *moments, found["old"], found["new"], spoilt, ", ".join(left) or "nothing"]
     return row, spoilt + len(left)
 
 
@@ -164,44 +249,39 @@ def _put(old: Path, out: Path) -> None:
     _copy(old, out)
 
 
-def _course(source: Path, out: Path) -> tuple[float, float]:
-    """Seconds from the start of the work to its first tile and to its end, with the pauses."""
-    process = begun(source, out, _PAUSE)
-    began = _go(process)
-    assert process.stdout is not None
-    process.stdout.readline()
-    first = time.monotonic() - began
-    process.communicate()
-    assert process.returncode == 0
-    return first, time.monotonic() - began
+PAUSE = 0.02
 
 
-def _go(process: subprocess.Popen[str]) -> float:
-    """Lets a run begin; when that was."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdout.readline()
-    process.stdin.write("go\n")
-    process.stdin.flush()
+def _course(server: Server, command: list[str]) -> tuple[float, float, int]:
+    """Seconds from the start of the work to its first tile, from its last tile to its end, and how many there are."""
+    began = time.monotonic()
+    server.begin(command, PAUSE)
+    first = _awaited(server, 1) - began
+    assert server.end() == 0
+    whole, tiles = time.monotonic() - began, server.tiles
+    return first, max(0.05, whole - first - tiles * PAUSE), tiles
+
+
+def _awaited(server: Server, tiles: int) -> float:
+    """Waits until so many tiles were begun; when that was."""
+    end = time.monotonic() + 60
+    while server.tiles < tiles and time.monotonic() < end:
+        time.sleep(0.001)
     return time.monotonic()
 
 
-_PAUSE = 0.02
-
-
-def _kill_one(source: Path, out: Path, after: float) -> str:
-    """Kills a run so many seconds after it began; tells in which part of its work it was."""
-    process = begun(source, out, _PAUSE)
-    _go(process)
-    time.sleep(after)
-    process.send_signal(signal.SIGKILL)
-    said, _ = process.communicate()
-    tiles = said.count("tile")
-    return "end" if process.returncode == 0 or tiles >= _tiles(out) else "tiles" if tiles else "before"
-
-
-def _tiles(out: Path) -> int:
-    return 8 if ".nii" in out.name else 9
+def _kill_one(server: Server, command: list[str], rng: random.Random, course: tuple[float, float, int]) -> str:
+    """Kills a run at a random moment of a random part of its work; tells in which part it was."""
+    (first, last, tiles), process = course, server.begin(command, PAUSE)
+    part = rng.choice(("before", "tiles", "end"))
+    if part != "before":
+        _awaited(server, tiles if part == "end" else rng.randint(1, tiles))
+    time.sleep(rng.uniform(0, {"before": first, "tiles": 2 * PAUSE, "end": PAUSE + last}[part]))
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
+    if server.end() == 0:
+        return "too late"
+    return "end" if server.tiles >= tiles else "tiles" if server.tiles else "before"
 
 
 def run(command: list[str]) -> None:
@@ -209,116 +289,40 @@ def run(command: list[str]) -> None:
     subprocess.run([sys.executable, "-m", "geomedsr", *command], check=True, stdout=subprocess.DEVNULL, env=SETTINGS)
 
 
-Blocked = Callable[[Path, int], None]
-
-
 def full(folder: Path) -> int:
     """A full disk at five moments; gives how many answers were not as they should be."""
-    rows, faults = [], 0
+    rows, faults, server = [], 0, Server(folder)
     for suffix in FORMATS:
-        source = image(folder / f"in{suffix}", 96)
-        whole = folder / suffix[1:] / f"out{suffix}"
+        source, whole = image(folder / f"in{suffix}", 96), folder / suffix[1:] / f"out{suffix}"
         whole.parent.mkdir()
         run(arguments(source, whole))
         for moment in ("creation", "first write", "middle", "last write", "commit"):
-            row, wrong = _filled(folder / "disk", source, moment, digest(whole))
+            row, wrong = _filled(server, folder / "disk", source, moment, digest(whole))
             rows.append([suffix, moment, *row])
             faults += wrong
             print(f"  {rows[-1]}", file=sys.stderr, flush=True)
+    server.close()
     print(table(["format", "full at", "exit code", "output", "left", "sentence"], rows))
     return faults
 
 
-def _filled(disk: Path, source: Path, moment: str, new: str) -> tuple[list[object], int]:
+def _filled(server: Server, disk: Path, source: Path, moment: str, new: str) -> tuple[list[object], int]:
     """The row of a moment, and whether it is wrong. What has reserved its room in time may also succeed."""
     with tmpfs(disk, 64 << 20):
         out = disk / "here" / f"out{''.join(source.suffixes)}"
         out.parent.mkdir()
         _copy(source, out)
         before = digest(out)
-        process = subprocess.Popen(
-            [sys.executable, "-c", FILL, moment, str(disk), *arguments(source, out)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=SETTINGS,
-        )
-        _, said = process.communicate()
+        server.begin(arguments(source, out), moment=moment, disk=disk)
+        code, said = server.end(), server.said
         errors = [line.partition("error: ")[2] for line in said.splitlines() if "error: " in line]
-        state, left = {before: "old", new: "new"}.get(digest(out), "SPOILT"), left_beside(out)
+        state, left = {before: "old whole", new: "new whole"}.get(digest(out), "SPOILT"), left_beside(out)
         resumable = [name for name in left if name.startswith(".geomedsr-job-")]
-        is_refused = (process.returncode, state, len(errors)) == (1, "old", 1) and left == resumable
-        is_done = (process.returncode, state, left) == (0, "new", []) and not errors
+        is_refused = (code, state, len(errors)) == (1, "old whole", 1) and left == resumable
+        is_done = (code, state, left, errors) == (0, "new whole", [], [])
         sentence = " ".join(errors).replace(f"{out.parent}/", "")
-        row = [process.returncode, state, ", ".join(left) or "nothing", sentence]
-        return row, int(not (is_refused or is_done) or "Traceback" in said)
-
-
-FILL = """
-import os, sys
-from pathlib import Path
-from geomedsr import cli
-from geomedsr.inference.upscaler import Session
-from geomedsr.io import _staging
-from geomedsr.io._zarr_output import ZarrOutput
-
-moment, disk = sys.argv.pop(1), Path(sys.argv.pop(1))
-result, flush, seen = Session._result, _staging._flush, []
-
-def fill(but=0):
-    # All that is free, but so many bytes; a full disk has no room for names either.
-    with open(disk / "filler", "ab", 0) as file:
-        try:
-            while True:
-                file.write(bytes(1 << 16))
-        except OSError:
-            pass
-        try:
-            while True:
-                file.write(bytes(512))
-        except OSError:
-            pass
-        if but:
-            file.truncate(max(0, file.tell() - but))
-    number = 0
-    try:
-        while number < 4096 and not but:
-            (disk / f"n{number}").touch()
-            number += 1
-    except OSError:
-        pass
-
-def at_tile(self, *tile):
-    seen.append(1)
-    wanted = {"first write": 1, "middle": 8, "last write": sys.maxsize}[moment] if moment in MOMENTS else None
-    if len(seen) == wanted or (moment == "last write" and self.written + tile[0].tile.write.size == self._total):
-        fill()
-    return result(self, *tile)
-
-def at_commit(path):
-    if moment == "commit":
-        fill()
-        raise OSError(28, "No space left on device")
-    flush(path)
-
-MOMENTS = ("first write", "middle", "last write")
-def at_creation(begin):
-    def begun(*arguments, **more):
-        if moment == "creation" and not seen:
-            seen.append("full")
-            fill()
-        return begin(*arguments, **more)
-    return begun
-
-Session._result = at_tile
-_staging._flush = at_commit
-_staging._claimed = at_creation(_staging._claimed)
-ZarrOutput.create = at_creation(ZarrOutput.create)
-cli.main()
-"""
-"""The program on a disk that is filled up at a moment. A tmpfs has no delayed allocation: what the last flush would
-meet on another file system, it is told here.
-"""
+        row = [code, state, ", ".join(left) or "nothing", sentence]
+        return row, int(not (is_refused or is_done) or "fault of" in said)
 
 
 @contextmanager

@@ -179,10 +179,12 @@ class Grid:
             raise GridError(f"A grid of {ndim} axes has an affine of {ndim + 1} x {ndim + 1}; got {self.affine}.")
         if not all(math.isfinite(value) for row in self.affine for value in row):
             raise GridError(f"The affine has a value that is not finite: {self.affine}.")
-        spacing = self.spacing
-        # Relative to the spacings, so that a grid in degrees is judged like a grid in millimetres.
-        volume = abs(float(np.linalg.det(self.matrix[:-1, :-1])))
-        if min(spacing) <= 0 or volume <= 1e-9 * math.prod(spacing):
+        with np.errstate(over="ignore", invalid="ignore"):
+            spacing = self.spacing
+            volume = abs(float(np.linalg.det(self.matrix[:-1, :-1])))
+        # Relative to the spacings, so that a grid in degrees is judged like a grid in millimetres; numbers too large
+        # to be multiplied are no more than they.
+        if not (min(spacing) > 0 and volume > 1e-9 * math.prod(spacing)):
             raise GridError(f"The affine is singular (spacing {spacing}): its axes do not span the space.")
 
     @classmethod

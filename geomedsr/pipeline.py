@@ -29,7 +29,7 @@ from geomedsr.grid import Shape
 from geomedsr.stage import Section
 from geomedsr.strict import read_text, sentence, values_of
 
-__all__ = ["Items", "Listing", "Output", "Pipeline", "Table", "read_pipeline"]
+__all__ = ["Items", "Output", "Pipeline", "Table", "read_pipeline"]
 
 FIELDS = ("name", "stem", "number")
 """What stands in braces in a name: the path below what was named, its last part, and the number from 1."""
@@ -43,16 +43,7 @@ def _numbers(value: object) -> object:
 Numbers = Annotated[tuple[Annotated[int, Field(strict=True, ge=0)], ...], BeforeValidator(_numbers)]
 
 
-class Listing(Section):
-    """A file that names images. It names those in its own folder and below; `outside` lets it name any file, and
-    `remote` any URL.
-    """
-
-    outside: bool = False
-    remote: bool = False
-
-
-class Table(Listing):
+class Table(Section):
     """A table of images: a CSV file with a column of paths, and perhaps one of names for their outputs."""
 
     csv: str
@@ -60,7 +51,7 @@ class Table(Listing):
     name: str | None = None
 
 
-class Items(Listing):
+class Items(Section):
     """A STAC item, or a collection of them, as a JSON file; of each item the assets with these keys."""
 
     stac: str

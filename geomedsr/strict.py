@@ -73,9 +73,10 @@ class _Strict(yaml.SafeLoader):
     depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError(f"it has a reference (*), which is not taken{self.peek_event().start_mark}")
-        if getattr(event := self.peek_event(), "tag", None) is not None:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError(f"it has a reference (*), which is not taken{event.start_mark}")
+        if getattr(event, "tag", None) is not None:
             raise yaml.YAMLError(f"it has the tag {event.tag}, and none is taken{event.start_mark}")
         self.depth += 1
         if self.depth > _DEEPEST:

@@ -203,8 +203,8 @@ def test_a_job_takes_the_same_glance_as_a_file(
 def test_an_output_that_looks_wrong_is_told_of_in_a_job(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    put = ZarrOutput.put
-    monkeypatch.setattr(ZarrOutput, "put", lambda self, box, voxels: put(self, box, voxels[..., ::-1]))
+    stored = ZarrOutput.stored
+    monkeypatch.setattr(ZarrOutput, "stored", lambda self, voxels: stored(self, voxels[..., ::-1]))
     assert run_command(command(source, tmp_path / "out.zarr", "--json")) == 0
     told = capsys.readouterr()
     assert "hold it against its input with geomedsr verify" in told.err

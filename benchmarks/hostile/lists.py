@@ -87,13 +87,13 @@ def target(folder: Path) -> Command:
     )
 
 
-@case("which is not in its own folder; say 'outside: true' beside it")
+@case("which is not in its own folder; pass --allow-vrt-paths")
 def climbing_table(folder: Path) -> Command:
     """CSV: a path that climbs out of the table's folder"""
     return pipeline(folder, "inputs: {csv: list.csv}\n" + PIPELINE, list_csv="path\n../../etc/a.nii\n")
 
 
-@case("which is not fetched unasked; say 'remote: true' beside it")
+@case("which is not fetched unasked; pass --allow-remote")
 def remote_item(folder: Path) -> Command:
     """STAC: an asset at http://"""
     item = {"id": "a", "assets": {"data": {"href": "http://127.0.0.1:9/a.zarr"}}}

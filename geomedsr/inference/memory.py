@@ -82,9 +82,9 @@ def _cgroup_rooms(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("
         lines = [line.split(":", 2) for line in membership.read_text().splitlines()]
     except OSError:
         return []
-    rooms = []
+    rooms: list[int] = []
+    limits: tuple[str, ...]
     for _, controllers, path in lines:
-        limits: tuple[str, ...]
         if controllers == "":
             limits, names, tree = ("memory.max", "memory.high"), ("memory.current", "inactive_file"), root
         elif "memory" in controllers.split(","):

@@ -64,7 +64,7 @@ class ZarrOutput:
         self._coding = Coding(spec.dtype, spec.nodata, image.layout.scaling)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).open, (self.path,)
+        return type(self).open, (self.path, self._name)
 
     @classmethod
     def create(
@@ -95,8 +95,8 @@ class ZarrOutput:
         return cls(path, unfinished_at(path), arrays, made.spec, name)
 
     @classmethod
-    def open(cls, root: Path | str) -> ZarrOutput:
-        """The store that `create` made, in another process as well; nothing is written.
+    def open(cls, root: Path | str, name: Path | None = None) -> ZarrOutput:
+        """The store that `create` made, in another process as well; nothing is written. `name` is as in `create`.
 
         Raises:
             InputError: there is none.
@@ -107,7 +107,7 @@ class ZarrOutput:
             raise InputError(f"{Place(path)} is no output of geomedsr that could be written to.")
         image = unfinished_at(path)
         nodata = image.layout.nodata
-        return cls(path, image, [_opened(array, nodata) for array in image.arrays], _spec_of(image))
+        return cls(path, image, [_opened(array, nodata) for array in image.arrays], _spec_of(image), name)
 
     def write(self, box: Box, voxels: Voxels) -> NDArray[Any]:
         """Takes the physical voxels of a box of whole blocks, and gives the numbers that are stored for them.

@@ -54,6 +54,7 @@ __all__ = [
     "NiftiSource",
     "check_options",
     "create_sink",
+    "files_of",
     "members",
     "open_source",
     "target_spec",
@@ -67,6 +68,15 @@ def members(path: Path) -> Iterator[Path]:
     with suppress(InputError):
         path = header_file(path)
     yield path
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files of an image: one, or the two of a pair.
+
+    Raises:
+        InputError: one is missing.
+    """
+    return [header_file(path), voxel_file(path)]
 
 
 def open_source(path: Path) -> NiftiSource:
@@ -153,11 +163,13 @@ class NiftiSource:
         Shape: (C, *box.shape)
 
         Raises:
-            InputError: the compressed file turns out to be damaged.
+            InputError: the compressed file turns out to be damaged, or somebody has cut the file meanwhile.
         """
         box.check_inside(self._spec.grid.shape)
         with self._lock:
             self._pages = self._pages or self._opened()
+            if not self._pages.is_whole:
+                raise InputError(f"{self.path} was cut short while it was read.")
             voxels = self.header.layout.decoded(self._pages.stored, box)
             self._pages.touch(box)
         return voxels
@@ -319,6 +331,12 @@ class _Pages:
         """The stored numbers of a box, in the order in which they lie in the file."""
         self.touch(box)
         return _cut(self.stored, box)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a mapped file still has all voxels: touching a page behind its end would end the program."""
+        needed = self._layout.offset + self._layout.nbytes
+        return not isinstance(self._buffer, mmap.mmap) or self._buffer.size() >= needed
 
     def touch(self, box: Box) -> None:
         """Counts what was read or written, and lets the system have the pages back when it is much."""

@@ -14,7 +14,7 @@ from geomedsr.errors import InputError, RecipeError
 from geomedsr.io import suffix_of
 from geomedsr.io._limits import limits, size
 from geomedsr.io._zarr_place import Place, is_url
-from geomedsr.pipeline import Items, Listing, Output, Pipeline, Table
+from geomedsr.pipeline import Items, Output, Pipeline, Table
 from geomedsr.run.inputs import Found, archive_of, expand
 
 __all__ = ["listed"]
@@ -65,7 +65,7 @@ def _rows(table: Table) -> Iterator[tuple[str, str | None]]:
             raise RecipeError(f"inputs: {table.csv} has no column {key}; it has {', '.join(map(str, rows[0]))}.")
     for row in rows:
         if row[table.column]:
-            yield _beside(table, table.csv, row[table.column]), row[table.name] if table.name else None
+            yield _beside(table.csv, row[table.column]), row[table.name] if table.name else None
 
 
 def _assets(items: Items) -> Iterator[tuple[str, str]]:
@@ -81,7 +81,7 @@ def _assets(items: Items) -> Iterator[tuple[str, str]]:
                     f"The item {item['id']} of {items.stac} has no asset {key}; it has {', '.join(known)}."
                 )
             name = item["id"] if len(items.assets) == 1 else f"{item['id']}_{key}"
-            yield _beside(items, items.stac, href), name.replace("/", "_")
+            yield _beside(items.stac, href), name.replace("/", "_")
 
 
 def _items(place: str) -> Sequence[dict[str, Any]]:
@@ -110,20 +110,20 @@ def _text(place: str) -> str:
         raise InputError(f"{place} cannot be read: {error}.") from error
 
 
-def _beside(listing: Listing, place: str, path: str) -> str:
-    """A path as its list means it: from the list's own folder, and in it unless the list may name others.
+def _beside(place: str, path: str) -> str:
+    """A path as its list means it: from the list's own folder, and in it unless files may name others.
 
     Raises:
         InputError: it leads elsewhere.
     """
     path = path.removeprefix("file://")
     if is_url(path):
-        if not listing.remote and not _is_beside(place, path):
-            raise InputError(f"{place} names {path:.200}, which is not fetched unasked; say 'remote: true' beside it.")
+        if not limits().remote and not _is_beside(place, path):
+            raise InputError(f"{place} names {path:.200}, which is not fetched unasked; pass --allow-remote.")
         return path
     found = path if os.path.isabs(path) else os.path.normpath(Path(place).parent / path)
-    if not listing.outside and not _is_beside(place, found):
-        raise InputError(f"{place} names {path:.200}, which is not in its own folder; say 'outside: true' beside it.")
+    if not limits().outside and not _is_beside(place, found):
+        raise InputError(f"{place} names {path:.200}, which is not in its own folder; pass --allow-vrt-paths.")
     return found
 
 

@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 from hostile_support import check
 
+import geomedsr.inference.upscaler
+import geomedsr.run.command
 from benchmarks.hostile import archives, lists, weights
 from benchmarks.hostile._case import Case, cases_of
+
+assert geomedsr.inference.upscaler, "loaded, so that the first case has not to wait for it"
 
 CASES = [case for module in (archives, weights, lists) for case in cases_of(module)]
 
