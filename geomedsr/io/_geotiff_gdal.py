@@ -49,7 +49,7 @@ _HARMLESS = ("color channels and ExtraSamples doesn't match SamplesPerPixel",)
 _DAMAGE = re.compile("corrupt|premature|extraneous|truncated", re.IGNORECASE)
 """In what a decoder says of voxels that it made up where bytes were missing, a warning in its eyes."""
 
-_CLASS = re.compile(r"^CPLE_\w+ in ")
+_CLASS = re.compile(r"^CPLE_\w+( in |:)")
 """What rasterio puts before GDAL's own words."""
 
 
