@@ -52,7 +52,8 @@ def main() -> int:
         outcome, wrong = tried(case)
         surprises += bool(wrong)
         figures = [f"{outcome.seconds:.1f}", f"{outcome.peak >> 20}"] if arguments.figures else []
-        cells = [case.name, f"`{harmless(outcome.line, lines=False)}`", str(outcome.code), outcome.sentence.replace("|", "\\|"), *figures]
+        command, sentence = f"`{harmless(outcome.line, lines=False)}`", outcome.sentence.replace("|", "\\|")
+        cells = [case.name, command, str(outcome.code), sentence, *figures]
         print("| " + " | ".join(cells) + " |" + (f" <- SURPRISE: {'; '.join(wrong)}" if wrong else ""), flush=True)
     print(f"\n{surprises} surprises")
     return min(surprises, 125)
