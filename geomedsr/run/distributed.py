@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Self
 
@@ -61,11 +62,11 @@ class Work:
     computed: float = 0.0
 
 
-def greet() -> Greeting:
-    """What this worker is."""
+def greet(device: str = "auto") -> Greeting:
+    """What this worker is, where that device is asked for."""
     from geomedsr.inference.backend import find_device
 
-    return Greeting(__version__, find_device("auto"))
+    return Greeting(__version__, find_device(device))
 
 
 def work_on(batch: Batch) -> Work:
@@ -96,7 +97,7 @@ def on_cluster(job: Job, tally: Tally, listener: Listener) -> Iterator[Report]:
     """
     assert job.ways.dask is not None
     with Cluster(job.ways.dask) as cluster, Foreman(job, tally, listener, cluster) as foreman:
-        cluster.check(greet, __version__)
+        job.device = cluster.check(partial(greet, job.settings.device), __version__)
         listener.note(f"{cluster.size} workers; what they do is shown at {cluster.dashboard}")
         for outcome in cluster.results(work_on, foreman.more):
             foreman.take(outcome)
