@@ -35,7 +35,7 @@ from geomedsr.run.targets import Job as Errand
 from geomedsr.run.worker import work
 
 PLACES = ("put", "torn object", "append", "torn line", "finish", "placed", "write", "remove")
-EXAMPLES, STEPS = 10, 14
+EXAMPLES, STEPS = 8, 14
 
 
 class Killed(BaseException):
@@ -209,7 +209,7 @@ class Machine(RuleBasedStateMachine):
         tasks, first = list(islice(self.job.left(0), count)), len(self.written)
         if tasks:
             work(self.job.begin(0, Silent()), tasks, self.job.heard, self.job.plans[0])
-            assert len(self.written) - first == len(tasks)
+            assert len(self.written) - first == len(tasks), f"set aside: {self.job.progress.aside}"
 
     def to_the_end(self) -> None:
         """All that is left, and the end of it."""

@@ -46,7 +46,7 @@ from geomedsr.run.worker import Assignment, Result, fingerprint
 
 __all__ = ["Job", "Ways"]
 
-_BEGIN, _FINISH = "begin", "finish"
+_BEGIN, _FINISH, _BEGUN = "begin", "finish", "begun-"
 
 
 class Job:
@@ -96,7 +96,8 @@ class Job:
             if was is not None:
                 was.check_same(self.manifest, str(self.records))
                 self.manifest = was
-            self.is_fresh = not self.records.names("journal-") and self.ways.part[1] == 1
+            # A run that died at once has left objects, maybe torn ones, before the first line of a journal.
+            self.is_fresh = not self.records.names(_BEGUN) and self.ways.part[1] == 1
             self.progress = read_progress(
                 self.records, self.manifest.count, self._is_right if self.ways.verify else None
             )
@@ -209,7 +210,7 @@ class Job:
 
     def _begun(self, image: int, made: Plan, listener: Listener) -> tuple[float, float]:
         """The intensity of an image; whoever comes first describes the output, and the others wait."""
-        name = f"begun-{image}.json"
+        name = f"{_BEGUN}{image}.json"
         lock = Lock(self.records, _BEGIN)
         lock.wait(listener.note)
         try:
