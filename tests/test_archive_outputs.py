@@ -133,6 +133,7 @@ def test_a_job_of_other_outputs_is_not_in_the_way(scenes: Path, tmp_path: Path) 
     assert run_and_die(command(scenes, out), "before a write", 2) != 0
     whole = content(out)
     other = archive(tmp_path / "d.zarr", (1, 40, 40), dtype="float32")
+    assert run_command(consistent(other, out / "a.zarr")) == 2, "that is one of its own"
     (tmp_path / "more").mkdir()
     other.rename(tmp_path / "more" / "d.zarr")
     assert run_command(consistent(tmp_path / "more", out)) == 0

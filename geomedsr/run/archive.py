@@ -11,7 +11,7 @@ from typing import Any
 from geomedsr.errors import GeomedsrError, JobError, LockedError, WriteFailedError
 from geomedsr.inference.journal import read_manifest, read_progress
 from geomedsr.inference.lock import Lock
-from geomedsr.io import exists_at, is_url
+from geomedsr.io import exists_at, is_url, suffix_of
 from geomedsr.io._records import Records
 from geomedsr.run.job import Job
 from geomedsr.run.job_records import LOCK, forget, holders, placed, records_beside
@@ -151,20 +151,29 @@ def make_way(out: Path, targets: Collection[Path], *, restart: bool) -> None:
         JobError: an unfinished job makes one of these outputs, and is not to be thrown away.
         LockedError: another run is at it.
     """
-    records = records_beside(out)
     if restart:
-        _throw_away(records, out)
-        return
+        _throw_away(records_beside(out), out)
+    elif (taken := _taken(out, targets)) is not None:
+        raise JobError(
+            f"{taken} is being made by an unfinished job, of which {under_way(out)} are done. Go on with it by the "
+            "command that began it, or pass --restart to throw it away."
+        )
+    if suffix_of(out) is not None and (taken := _taken(out.parent, targets)) is not None:
+        raise JobError(
+            f"{taken} is being made by an unfinished job in {out.parent}, of which {under_way(out.parent)} are done. "
+            "Go on with it by the command that began it, or choose another output."
+        )
+
+
+def _taken(out: Path, targets: Collection[Path]) -> str | None:
+    """One of some outputs that an unfinished job still has to make."""
+    records = records_beside(out)
     manifest = read_manifest(records)
     if manifest is None:
-        return
-    progress = read_progress(records, manifest.count)
-    for image, entry in enumerate(manifest.entries):
-        if image not in progress.complete and Path(entry.target) in targets:
-            raise JobError(
-                f"{entry.target} is being made by an unfinished job, of which {under_way(out)} are done. Go on with it "
-                "by the command that began it, or pass --restart to throw it away."
-            )
+        return None
+    complete = read_progress(records, manifest.count).complete
+    left = (entry.target for image, entry in enumerate(manifest.entries) if image not in complete)
+    return next((target for target in left if Path(target) in targets), None)
 
 
 def _throw_away(records: Records, out: Path) -> None:
