@@ -16,6 +16,7 @@ from geomedsr.image import ImageSpec
 from geomedsr.inference.lock import Owner
 from geomedsr.run import job
 from geomedsr.run.check import Checked, check_output
+from geomedsr.run.inputs import told
 
 
 @pytest.fixture(autouse=True)
@@ -55,13 +56,13 @@ def test_an_output_that_comes_out_wrong_stops_no_other(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(job, "check_output", suspicious)
         assert run_command(command(scenes, out, "--json", *where)) == 4
-    told = {Path(one["output"]).name: one for one in reports(capsys)}
+    named = {Path(one["output"]).name: one for one in reports(capsys)}
     assert {name: one["status"] for name, one in told.items()} == {
         "a.zarr": "done",
         "b.zarr": "failed",
         "c.zarr": "done",
     }
-    failed = told["b.zarr"]
+    failed = named["b.zarr"]
     assert "its nodata is none, not 7. It lies in" in failed["error"]
     assert "--restart" in failed["error"]
     assert not Path(failed["output"]).exists()
@@ -74,9 +75,13 @@ def test_a_report_says_what_a_job_ran_with(scenes: Path, tmp_path: Path, capsys:
     found = []
     for more in ((), ("--dask", "local:1"), ("--precision", "bf16", "--backend", "torch")):
         assert run_command(command(scenes / "a.zarr", tmp_path / "out.zarr", "--json", "--overwrite", *more)) == 0
-        (told,) = reports(capsys)
-        found.append((told["device"], told["backend"], told["precision"], told["speedup"]))
+        (one,) = reports(capsys)
+        found.append((one["device"], one["backend"], one["precision"], one["speedup"]))
     assert found == [("cpu", "torch", "float32", None)] * 2 + [("cpu", "torch", "bf16", None)]
+
+
+def test_an_image_in_an_archive_is_told_with_it(scenes: Path) -> None:
+    assert [told(scenes / name) for name in ("x.tif", "a.zarr", "b.zarr/r20m")] == ["x.tif", "a.zarr", "b.zarr/r20m"]
 
 
 # What is made where a job has been

@@ -151,11 +151,9 @@ class Foreman:
 
     def _length(self) -> int:
         """How many tasks a batch has: some seconds' worth, and fewer where that would leave workers idle at the end."""
-        if not self._each:
-            return _FIRST
         manifest, progress = self._job.manifest, self._job.progress
         share = (manifest.count - progress.done.count) // (4 * self._cluster.size)
-        return max(1, min(int(SECONDS / self._each), share, _LARGEST))
+        return max(1, min(int(SECONDS / self._each) if self._each else _FIRST, share, _LARGEST))
 
     def take(self, outcome: Outcome[Batch, Work]) -> None:
         """Hears what became of a batch.

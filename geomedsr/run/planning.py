@@ -16,6 +16,7 @@ from geomedsr.image import ImageSpec
 from geomedsr.io import format_of
 from geomedsr.run.catalogue import load_model
 from geomedsr.run.fit import BASELINES, Fit, fit, scale_factor
+from geomedsr.run.inputs import told
 from geomedsr.run.levels import finest_fitting, spec_of
 from geomedsr.run.maps import check_maps
 from geomedsr.run.provenance import provenance_of
@@ -115,7 +116,7 @@ def plan(job: Job, settings: Settings) -> Plan:
     level, note = finest_fitting(job.source, model, settings.axes)
     if note is not None:
         job, before = replace(job, source=level), spec_of(level)
-    chosen = fit(model, before, job.source.name, settings.bands, settings.axes)
+    chosen = fit(model, before, told(job.source), settings.bands, settings.axes)
     chosen = replace(chosen, notes=(*chosen.notes, note)) if note else chosen
     factor = upscaler_for(model, chosen, settings).factor_for(selected(before, chosen))
     made = Plan(job, model, chosen, before, factor)
@@ -137,7 +138,9 @@ def _check_settings(made: Plan, settings: Settings) -> None:
     ndim, tile = made.before.grid.ndim, settings.tile
     if tile is not None and (len(tile) not in (1, ndim) or min(tile) < 1):
         numbers = ",".join(map(str, tile))
-        raise ModelError(f"--tile is one number, or {ndim} for {made.job.source.name}, each at least 1; got {numbers}.")
+        raise ModelError(
+            f"--tile is one number, or {ndim} for {told(made.job.source)}, each at least 1; got {numbers}."
+        )
     target = made.job.target
     format_of(target).check_options(target, asked(made, made.before, settings), creation_options(settings))
 

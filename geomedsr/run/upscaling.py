@@ -19,7 +19,7 @@ from geomedsr.run.check import Checked, check_output
 from geomedsr.run.description import is_placeless
 from geomedsr.run.fit import BASELINES
 from geomedsr.run.glance import Glance, Seen
-from geomedsr.run.inputs import Found, archive_of, expand
+from geomedsr.run.inputs import Found, archive_of, expand, told
 from geomedsr.run.maps import Maps, with_maps
 from geomedsr.run.planning import Plan, Settings, asked, creation_options, plan, promised, stamped, upscaler_for
 from geomedsr.run.sidecar import check_sidecar, describe_dataset, write_sidecar
@@ -180,10 +180,10 @@ def seen_again(plan: Plan) -> Seen:
 def announce(plan: Plan, source: Source, settings: Settings, listener: Listener) -> tuple[str, ...]:
     """Tells notes and warnings, the sampled values' among them."""
     after = promised(plan, plan.before, settings)
-    warnings = (*plan.warnings, *value_warnings(plan.model, source, after, plan.job.source.name))
+    warnings = (*plan.warnings, *value_warnings(plan.model, source, after, told(plan.job.source)))
     if suffix_of(archive_of(plan.job.source) or plan.job.source) == ".zarr" and is_placeless(plan.before.grid):
         listener.note(
-            f"Where {plan.job.source.name} lies and how large its voxels are is not known (it carries no convention "
+            f"Where {told(plan.job.source)} lies and how large its voxels are is not known (it carries no convention "
             "for that which is read here); the output counts in voxels of the input."
         )
     for text in (*cast(tuple[str, ...], plan.before.extra.get("notes", ())), *plan.fit.notes):
