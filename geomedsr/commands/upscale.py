@@ -6,7 +6,18 @@ from typing import Any
 
 import click
 
-from geomedsr.commands._shared import ANYWHERE, EXIT_CODES, JOB, JSON, LIMITS, VERBOSE, State, show_status, ways_of
+from geomedsr.commands._shared import (
+    ANYWHERE,
+    EXIT_CODES,
+    JOB,
+    JSON,
+    LIMITS,
+    ON_ERROR,
+    VERBOSE,
+    State,
+    show_status,
+    ways_of,
+)
 from geomedsr.errors import GeomedsrError
 from geomedsr.options import amount, key_value, numbers
 from geomedsr.terminal import Terminal
@@ -59,7 +70,7 @@ __all__ = ["upscale"]
 @click.option("--hallucination", type=ANYWHERE, help="Also write where detail is not supported by the input.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 @click.option("--skip-existing", is_flag=True, help="Leave inputs alone whose output exists.")
-@click.option("--on-error", type=click.Choice(["stop", "continue"]), default="stop", show_default=True)
+@ON_ERROR
 @click.option("-n", "--dry-run", is_flag=True, help="Check everything, write nothing.")
 @JOB
 @LIMITS

@@ -15,7 +15,7 @@ from geomedsr.inference.backend import BACKENDS, PRECISIONS, Backend, TorchBacke
 from geomedsr.inference.openvino_backend import OpenvinoBackend, is_installed
 from geomedsr.networks._network import Network
 
-__all__ = ["CHOICES", "LEAST_PSNR", "Choice", "check_asked", "choose", "psnr"]
+__all__ = ["CHOICES", "LEAST_PSNR", "Choice", "check_asked", "choose", "psnr", "settled"]
 
 CHOICES = ("auto", *PRECISIONS)
 """What may be asked for as precision."""
@@ -78,6 +78,13 @@ def check_asked(backend: str, precision: str, device: str) -> None:
         raise GeomedsrError("OpenVINO is not installed here; install geomedsr[openvino], or use --backend torch.")
 
 
+def settled(backend: str, precision: str) -> Choice | None:
+    """What is taken without measuring anything, or None where something is left open."""
+    if "auto" not in (backend, precision) or (backend, precision) == ("auto", "float32"):
+        return Choice("torch" if backend == "auto" else backend, precision)
+    return None
+
+
 def choose(
     network: Network, exact: TorchBackend, backend: str, precision: str, voxels: int, piece: Callable[[], Voxels]
 ) -> tuple[Backend, Choice]:
@@ -92,11 +99,8 @@ def choose(
         GeomedsrError: what was asked for is not to be had.
     """
     check_asked(backend, precision, exact.device)
-    if (backend, precision) in (("auto", "float32"), ("torch", "float32")):
-        return exact, Choice("torch", "float32")
-    if "auto" not in (backend, precision):
-        made = _make(network, exact, backend, precision)
-        return made, Choice(backend, precision)
+    if (known := settled(backend, precision)) is not None:
+        return _make(network, exact, known.backend, known.precision), known
     batch, seconds = _piece(exact, piece(), network.multiple_of)
     left = seconds / batch.size * voxels * network.task.channels
     candidates = list(_candidates(exact, backend, precision, left))
