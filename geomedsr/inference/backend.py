@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import cached_property, partial
 from typing import Protocol
 
 import numpy as np
@@ -12,10 +13,12 @@ import torch
 from torch import Tensor
 
 from geomedsr.errors import GeomedsrError
+from geomedsr.grid import Factor
 from geomedsr.image import Voxels
 from geomedsr.inference.footprint import Footprint, footprint
 from geomedsr.inference.kernels import OneKernel
 from geomedsr.inference.memory import available
+from geomedsr.inference.rolling import Rolling, kept_bytes, steps_of
 from geomedsr.inference.tail import join_tail
 from geomedsr.networks._network import Network
 
@@ -108,6 +111,35 @@ class TorchBackend:
             y: Tensor = self._network(x.to(self.device).contiguous(memory_format=self._format))
             y = y.float().cpu()
         return np.asarray(y.numpy())
+
+    @property
+    def factor(self) -> Factor:
+        """How many times finer the network's axes become."""
+        return self._network.task.factor
+
+    @cached_property
+    def rolls(self) -> bool:
+        """Whether it can work along an axis by rows (see `rolling`)."""
+        on_cpu, steps = self.device == "cpu", partial(steps_of, self._network)
+        axes = range(2, 2 + self._network.task.ndim)
+        return on_cpu and self._network.multiple_of == 1 and all(steps(axis) is not None for axis in axes)
+
+    @cached_property
+    def carried(self) -> float:
+        """Bytes that the layers keep between two feeds, for each voxel of a row, in float32."""
+        return kept_bytes(self._network)
+
+    def rolling(self, axis: int) -> Rolling:
+        """The network at the beginning of its way along an axis of the batch."""
+        steps = steps_of(self._network, axis)
+        assert steps is not None
+        return Rolling(steps, axis)
+
+    def feed(self, rolling: Rolling, rows: Voxels, ended: bool) -> Voxels | None:
+        """The finer rows that these make possible, those of `Rolling.feed`."""
+        with self._context():
+            y = rolling.feed(torch.from_numpy(rows).contiguous(memory_format=self._format), ended)
+            return None if y is None else np.asarray(y.float().numpy())
 
     @contextmanager
     def _context(self) -> Iterator[None]:

@@ -28,12 +28,12 @@ from torch.overrides import TorchFunctionMode
 
 from geomedsr.grid import Shape
 
-__all__ = ["LARGE", "OneKernel", "is_judged"]
+__all__ = ["LARGE", "PLAIN", "OneKernel", "interleaved", "interleaves", "is_judged", "looks_of"]
 
 LARGE = 20480
 """Above so many elements oneDNN takes a convolution of one image."""
 
-_PLAIN = {2: torch.conv2d, 3: torch.conv3d}
+PLAIN = {2: torch.conv2d, 3: torch.conv3d}
 _TRANSPOSED = frozenset({torch.conv_transpose2d, torch.conv_transpose3d})
 
 
@@ -54,10 +54,10 @@ class OneKernel(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         kwargs = kwargs or {}
-        if function in _PLAIN.values():
+        if function in PLAIN.values():
             return self._convolve(function, *args, **kwargs)
-        if function in _TRANSPOSED and _interleaves(*args, **kwargs):
-            return _interleaved(self._convolve, *args[:5])
+        if function in _TRANSPOSED and interleaves(*args, **kwargs):
+            return interleaved(self._convolve, *args[:5])
         return function(*args, **kwargs)
 
 
@@ -73,7 +73,7 @@ def _convolve(function: Any, x: Tensor, weight: Tensor, *more: Any, **named: Any
     return result[:1] if small else result
 
 
-def _interleaves(
+def interleaves(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -88,7 +88,13 @@ def _interleaves(
     return groups == 1 and set(dilation) == {1} and all(k - 2 * p + extra == s for k, s, p, extra in rows)
 
 
-def _interleaved(
+def looks_of(kernel: Shape, stride: Shape, padding: Shape) -> Shape:
+    """How far a transposed convolution looks on each axis, in voxels of its input."""
+    rows = zip(kernel, stride, padding, strict=True)
+    return tuple(max((s - 1 + p) // s, (k - 1 - p) // s) for k, s, p in rows)
+
+
+def interleaved(
     convolve: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None, stride: Shape, padding: Shape
 ) -> Tensor:
     """A transposed convolution as a convolution and an interleaving of its channels.
@@ -96,7 +102,7 @@ def _interleaved(
     Output voxel s q + phase gets x[q + d] times weight[phase + p - s d], for all d for which that exists.
     """
     ndim, kernel = len(stride), tuple(weight.shape[2:])
-    looks = [max((s - 1 + p) // s, (k - 1 - p) // s) for k, s, p in zip(kernel, stride, padding, strict=True)]
+    looks = looks_of(kernel, stride, padding)
     taps = functional.pad(weight, (0, 1) * ndim)  # the tap behind the last is the one that does not exist
     for axis in reversed(range(ndim)):
         k, s, p, look = kernel[axis], stride[axis], padding[axis], looks[axis]
@@ -107,8 +113,8 @@ def _interleaved(
     phases, places = range(2, 2 + 2 * ndim, 2), range(3, 3 + 2 * ndim, 2)
     taps = taps.permute(1, *phases, 0, *places).flatten(0, ndim)
     biases = None if bias is None else bias.repeat_interleave(math.prod(stride))
-    y = convolve(_PLAIN[ndim], x, taps, biases, 1, tuple(looks))
+    y = convolve(PLAIN[ndim], x, taps, biases, 1, looks)
+    finer = [n * s for n, s in zip(y.shape[2:], stride, strict=True)]
     y = y.reshape(y.shape[0], weight.shape[1], *stride, *y.shape[2:])
     order = chain.from_iterable((2 + ndim + axis, 2 + axis) for axis in range(ndim))
-    finer = [n * s for n, s in zip(x.shape[2:], stride, strict=True)]
     return y.permute(0, 1, *order).reshape(*y.shape[:2], *finer)

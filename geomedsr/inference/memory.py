@@ -13,7 +13,7 @@ import torch
 
 __all__ = ["FRUGAL", "HOLES", "available", "is_exhausted", "release", "steady_heap"]
 
-FRUGAL = 512 << 20
+FRUGAL = 640 << 20
 """Bytes for tiles that are spent without asking; more only where it saves redundant work."""
 
 HOLES = 2

@@ -19,6 +19,7 @@ from geomedsr.grid import Box, Factor, Shape
 from geomedsr.image import ImageSpec, Sink, Source, Voxels
 from geomedsr.inference import fill
 from geomedsr.inference.backend import Backend, TorchBackend
+from geomedsr.inference.carry import Carry, Pace
 from geomedsr.inference.choice import Choice, check_asked, choose
 from geomedsr.inference.layout import Layout, layout_of
 from geomedsr.inference.memory import FRUGAL, HOLES, is_exhausted, release, steady_heap
@@ -140,10 +141,13 @@ class Upscaler:
             raise ModelError("The image has a palette: its values are names of colours; only nearest can upscale them.")
         layout = self._layout(spec)
         work = self._work(spec, sink.spec)
-        window = window or self._window(work, layout, self._exact)
+        settled = self._choice is not None or self._asked_backend == "torch" or self._precision == "float32"
+        asked, window = window, window or self._window(work, layout, self._exact, carries=settled)
         if intensity is None:
             intensity = self._intensity.fit(source) if self._intensity else Intensity()
         backend, choice = self._chosen(source, layout, work.plan(window), intensity)
+        if asked is None and backend is not self._exact:
+            window = self._window(work, layout, backend, carries=True)
         return Session(source, sink, layout, work, backend, intensity, window, progress, choice)
 
     def window_for(self, before: ImageSpec, after: ImageSpec, sharers: int = 1) -> tuple[Shape, Shape]:
@@ -206,8 +210,9 @@ class Upscaler:
         self._choice = backend, choice
         return self._choice
 
-    def _window(self, work: Work, layout: Layout, backend: Backend, sharers: int = 1) -> Shape:
-        demand = _demand(work, layout, backend)
+    def _window(self, work: Work, layout: Layout, backend: Backend, sharers: int = 1, carries: bool = False) -> Shape:
+        pace = Pace(backend, layout, carries)
+        demand = _demand(work, pace)
         limit = self._memory or backend.available() // (2 * sharers)
         if self._network.reach is None:
             if (needed := demand(work.padded).bytes) > limit:
@@ -218,7 +223,7 @@ class Upscaler:
             return work.padded
         if self._tile is not None:
             return self._asked(work, self._tile)
-        window = choose_window(work, demand, self._memory or FRUGAL, limit)
+        window = choose_window(work, demand, self._memory or FRUGAL, limit, pace.axes)
         if window is None:
             needed = demand(work.smallest).bytes
             raise OutOfMemoryError(
@@ -236,14 +241,16 @@ class Upscaler:
         return work.fitted(tuple(max(rows) for rows in zip(seen, work.smallest, strict=True)))
 
 
-def _demand(work: Work, layout: Layout, backend: Backend) -> Callable[[Shape], Demand]:
+def _demand(work: Work, pace: Pace) -> Callable[[Shape], Demand]:
     # Read, waiting, in the network and being written; the output is once more what the sink's dtype is made from.
-    waiting = 4.0 * layout.channels * (DEPTH + 2) * (1 + math.prod(work.factor))
-    footprint, holes = backend.footprint, HOLES if backend.device == "cpu" else 1
+    waiting = 4.0 * pace.layout.channels * (DEPTH + 2) * (1 + math.prod(work.factor))
+    holes = HOLES if pace.backend.device == "cpu" else 1
 
     def demand(window: Shape) -> Demand:
-        batch = layout.batch_shape(window)
-        return Demand(int(math.prod(window) * waiting) + holes * footprint.bytes(batch), footprint.is_large(batch))
+        axis = pace.axis(work, window)
+        passing, kept = pace.bytes(window, axis)
+        large = axis is not None or pace.backend.footprint.is_large(pace.layout.batch_shape(window))
+        return Demand(int(math.prod(window) * waiting) + holes * passing + kept, large)
 
     return demand
 
@@ -283,7 +290,8 @@ class Session:
         Where memory runs out, the tiles that are left are cut smaller.
         """
         plan = self._work.plan(self.window)
-        tiles: Iterable[Tile] = plan if boxes is None else chain.from_iterable(map(plan.refit, boxes))
+        axis = Pace(self.backend, self._layout).axis(self._work, self.window) or 0
+        tiles: Iterable[Tile] = plan.along(axis) if boxes is None else chain.from_iterable(map(plan.refit, boxes))
         self._tell()
         with steady_heap() if self.backend.device == "cpu" else nullcontext(), Behind(self._write) as behind:
             while (left := self._pass(tiles, behind)) is not None:
@@ -294,10 +302,11 @@ class Session:
     def _pass(self, tiles: Iterable[Tile], behind: Behind[tuple[_Loaded, Voxels | None]]) -> Iterator[Tile] | None:
         """Tiles of one window, until all are done (None) or memory runs out (the smaller tiles that are left)."""
         rest = _Resumable(tiles)
+        carry = Carry(Pace(self.backend, self._layout), self._work, self.window)
         with Ahead(self._read, rest) as ahead:
             try:
                 for loaded in ahead:
-                    result = None if loaded.batch is None else self._forward(loaded.batch)
+                    result = None if loaded.batch is None else self._forward(carry, loaded.tile, loaded.batch)
                     rest.done()
                     behind.put((loaded, result))
                     del loaded, result  # not to live on beside the next ones
@@ -312,10 +321,10 @@ class Session:
         release(self.backend.device)
         return self._smaller(rest.left(), reason)
 
-    def _forward(self, batch: Voxels) -> Voxels:
+    def _forward(self, carry: Carry, tile: Tile, batch: Voxels) -> Voxels:
         began = time.perf_counter()
         try:
-            return self.backend.run(batch)
+            return carry.run(tile, batch)
         finally:
             self.computed += time.perf_counter() - began
 

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -30,6 +30,12 @@ _TILE_COST = 8192
 _SPLIT_COST = 0.005
 """What an axis that is split costs: shorter rows to read and write."""
 
+_AGAIN_COST = 0.01
+"""What it costs that a tile ends inside the output's chunks, and these are begun again."""
+
+_ACROSS_COST = 0.005
+"""What it costs to go on along a later axis: its rows do not lie together in memory and in files."""
+
 _FILL_COST = 0.1
 """What a single tile costs more than many: nothing overlaps with its reading and writing."""
 
@@ -47,6 +53,14 @@ class Work:
     def plan(self, window: Shape) -> Plan:
         """The tiles of a window."""
         return plan(self.shape, self.factor, window, self.halo, self.chunks, self.multiple_of)
+
+    def carried(self, counts: Shape, axes: Collection[int]) -> int | None:
+        """The axis, one of `axes`, on which each tile goes on where the one before ended; None: there is none.
+
+        `counts` are the tiles on each axis; an axis that is not split is taken where none of them is.
+        """
+        split = (axis for axis in axes if counts[axis] > 1)
+        return next(split, next(iter(axes), None))
 
     @property
     def padded(self) -> Shape:
@@ -80,9 +94,14 @@ class _Choice:
     cost: float
 
 
-def choose_window(work: Work, demand: Callable[[Shape], Demand], frugal: int, limit: int) -> Shape | None:
-    """The window of the least cost within `frugal` bytes, or within `limit` where that saves much; None: none fits."""
-    choices = sorted(_choices(work), key=lambda choice: choice.cost)
+def choose_window(
+    work: Work, demand: Callable[[Shape], Demand], frugal: int, limit: int, carries: Collection[int] = ()
+) -> Shape | None:
+    """The window of the least cost within `frugal` bytes, or within `limit` where that saves much; None: none fits.
+
+    `carries` are the axes on which a tile can go on where the one before ended: there its halo costs nothing.
+    """
+    choices = sorted(_choices(work, carries), key=lambda choice: choice.cost)
     best: _Choice | None = None
     budget = min(frugal, limit)
     while True:
@@ -106,38 +125,49 @@ def _first(choices: list[_Choice], demand: Callable[[Shape], Demand], budget: in
     return spare
 
 
-def _choices(work: Work) -> Iterator[_Choice]:
+def _choices(work: Work, carries: Collection[int]) -> Iterator[_Choice]:
     axes = [list(_lengths(work, axis)) for axis in range(len(work.shape))]
     pixels = math.prod(work.shape)
     for combination in product(*axes):
-        window = tuple(length for length, _ in combination)
-        tiles = math.prod(count for _, count in combination)
-        seen = tiles * math.prod(window) / pixels
-        split = sum(count > 1 for _, count in combination)
-        cost = seen + tiles * _TILE_COST / pixels + _SPLIT_COST * split + _FILL_COST / tiles
+        window = tuple(length for length, _, _ in combination)
+        counts = tuple(count for _, count, _ in combination)
+        tiles, carried = math.prod(counts), work.carried(counts, carries)
+        lengths = (work.padded[a] if a == carried else n * c for a, (n, c, _) in enumerate(combination))
+        seen = math.prod(lengths) / pixels
+        splitting = sum(_SPLIT_COST + again * _AGAIN_COST for _, count, again in combination if count > 1)
+        across = _ACROSS_COST * carried if carried is not None and counts[carried] > 1 else 0.0
+        cost = seen + tiles * _TILE_COST / pixels + splitting + across + _FILL_COST / tiles
         yield _Choice(window, seen, cost)
 
 
-def _lengths(work: Work, axis: int) -> Iterator[tuple[int, int]]:
-    """Lengths of the window on an axis, each the shortest for its number of tiles."""
+def _lengths(work: Work, axis: int) -> Iterator[tuple[int, int, float]]:
+    """Lengths of the window on an axis, how many tiles each makes, and how many of them end inside each chunk.
+
+    They are the shortest for their number of tiles, and the shortest that follows chunks.
+    """
     row = [(values[axis],) for values in (work.shape, work.factor, work.halo, work.chunks or work.factor)]
     shape, factor, halo, chunks = row
     multiple, padded = work.multiple_of[axis], work.padded[axis]
 
-    def count(window: int) -> int:
-        return len(plan(shape, factor, (window,), halo, chunks, (multiple,)))
+    def tiles(window: int) -> Plan:
+        return plan(shape, factor, (window,), halo, chunks, (multiple,))
 
+    whole = -(-chunks[0] // factor[0]) + 2 * halo[0]
+    if (aligned := -(-(whole + multiple - 1) // multiple) * multiple) < padded:
+        yield aligned, len(tiles(aligned)), 0.0
     wanted, least = 1, smallest_window(halo[0], multiple)
     while wanted == 1 or wanted < padded:
         low, high = min(least, padded), padded
         while low < high:  # the fewer voxels, the more tiles
             middle = (low + high) // 2 // multiple * multiple
-            low, high = (low, middle) if count(middle) <= wanted else (middle + multiple, high)
-        yield high, count(high)
+            low, high = (low, middle) if len(tiles(middle)) <= wanted else (middle + multiple, high)
+        found = tiles(high)
+        step = found[0].write.stop[0]
+        yield high, len(found), chunks[0] / step if step % chunks[0] else 0.0
         if high <= least:
             return
         # One tile more, then in steps of a fifth: windows that differ by less are alike.
-        wanted = max(count(high) + 1, math.ceil(wanted * 1.2))
+        wanted = max(len(found) + 1, math.ceil(wanted * 1.2))
 
 
 def halve(work: Work, window: Shape) -> Shape | None:
