@@ -44,8 +44,8 @@ _MORE = 4
 @dataclass(frozen=True, slots=True)
 class Choice:
     """What a job runs with, and why. `speedup` is against torch's float32 on a piece of the job, `psnr` (dB, inf:
-    the same, -inf: not all finite) from it; both are None where nothing was measured. `refused` is why what could have been faster was not
-    to be had, a sentence (empty: nothing was refused).
+    the same, -inf: not all finite) from it; both are None where nothing was measured. `refused` is why what could have
+    been faster was not to be had, a sentence (empty: nothing was refused).
     """
 
     backend: str

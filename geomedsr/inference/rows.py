@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from geomedsr.grid import Shape
 from geomedsr.inference.kernels import PLAIN, interleaved, interleaves, looks_of
-from geomedsr.inference.tail import JoinedTail, extended
+from geomedsr.inference.tail import JoinedTail, inner_rows, without
 from geomedsr.networks._blocks import PixelShuffle
 
 __all__ = ["LEAVES", "POINTWISE", "Rule", "UnruledError", "layer_rule", "local_rule", "pointwise_rule"]
@@ -77,16 +77,20 @@ def pointwise_rule(function: Callable[..., Any], called: Callable[[Callable[...,
         assert written is not None
         called(lambda *args, **named: written(*args, **named, out=out), tensors)
 
-    return Rule(lambda tensors, *_: called(function, tensors), into=into if written else None)
+    def run(tensors: Sequence[Tensor], *_: int) -> Tensor:
+        # Rows cut out of a tensor with gaps between them are summed up and scaled by other formulas.
+        order = torch.channels_last if tensors[0].ndim == 4 else torch.channels_last_3d
+        y: Tensor = called(function, [tensor.contiguous(memory_format=order) for tensor in tensors])
+        return y
+
+    return Rule(run, into=into if written else None)
 
 
 def local_rule(function: Callable[[Tensor], Tensor], radius: int, factor: int, axis: int) -> Rule:
     """The rule of a layer that looks around: it runs on all rows, and those that lack neighbours are cut off."""
 
     def run(tensors: Sequence[Tensor], before: int, after: int) -> Tensor:
-        y = function(tensors[0])
-        first, last = (radius - before) * factor, (radius - after) * factor
-        return y.narrow(axis, first, y.shape[axis] - first - last)
+        return inner_rows(function(tensors[0]), axis, (radius - before) * factor, (radius - after) * factor)
 
     return Rule(run, radius, factor)
 
@@ -120,31 +124,36 @@ def _numbers(padding: str | Shape) -> Shape:
 
 
 def _convolution_rule(layer: nn.Conv2d | nn.Conv3d, axis: int) -> Rule:
-    ndim, radius = len(layer.kernel_size), layer.kernel_size[axis - 2] // 2
-    padding = _without(_numbers(layer.padding), axis)
+    ndim, padding = len(layer.kernel_size), _numbers(layer.padding)
+    whole, bare = local_rule(layer, padding[axis - 2], 1, axis), without(padding, axis)
 
     def run(tensors: Sequence[Tensor], before: int, after: int) -> Tensor:
-        x = extended(tensors[0], axis, before, after)
-        y: Tensor = PLAIN[ndim](x, layer.weight, layer.bias, 1, padding, 1, layer.groups)
+        if before or after:
+            return whole.run(tensors, before, after)
+        y: Tensor = PLAIN[ndim](tensors[0], layer.weight, layer.bias, 1, bare, 1, layer.groups)
         return y
 
-    return Rule(run, radius)
+    return Rule(run, whole.radius)
 
 
 def _transposed_rule(layer: nn.ConvTranspose2d | nn.ConvTranspose3d, axis: int) -> Rule:
-    arguments = (layer.weight, layer.bias, layer.stride, layer.padding)
-    if not interleaves(layer.weight, *arguments, layer.output_padding, layer.groups, layer.dilation):
+    arguments = (layer.weight, layer.bias, layer.stride, _numbers(layer.padding))
+    if not interleaves(layer.weight, *arguments, _numbers(layer.output_padding), layer.groups, layer.dilation):
         raise UnruledError(type(layer).__name__)
-    radius = looks_of(tuple(layer.kernel_size), layer.stride, _numbers(layer.padding))[axis - 2]
 
     def convolve(function: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: Shape) -> Tensor:  # noqa: ANN401
-        y: Tensor = function(x, weight, bias, stride, _without(padding, axis))
+        y: Tensor = function(x, weight, bias, stride, without(padding, axis))
         return y
 
-    def run(tensors: Sequence[Tensor], before: int, after: int) -> Tensor:
-        return interleaved(convolve, extended(tensors[0], axis, before, after), *arguments)
+    radius = looks_of(layer.kernel_size, layer.stride, _numbers(layer.padding))[axis - 2]
+    whole = local_rule(layer, radius, layer.stride[axis - 2], axis)
 
-    return Rule(run, radius, layer.stride[axis - 2])
+    def run(tensors: Sequence[Tensor], before: int, after: int) -> Tensor:
+        if before or after:
+            return whole.run(tensors, before, after)
+        return interleaved(convolve, tensors[0], *arguments)
+
+    return Rule(run, whole.radius, whole.factor)
 
 
 def _tail_rule(tail: JoinedTail, axis: int) -> Rule:
@@ -155,7 +164,3 @@ def _tail_rule(tail: JoinedTail, axis: int) -> Rule:
         tail.weight.shape[axis] // 2,
         tail.shuffle.factor[axis - 2],
     )
-
-
-def _without(padding: Shape, axis: int) -> Shape:
-    return (*padding[: axis - 2], 0, *padding[axis - 1 :])

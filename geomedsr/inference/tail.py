@@ -23,7 +23,7 @@ from geomedsr.grid import Factor
 from geomedsr.networks._blocks import PixelShuffle, Upsampler
 from geomedsr.networks._network import Network
 
-__all__ = ["JoinedTail", "extended", "join_tail"]
+__all__ = ["JoinedTail", "inner_rows", "join_tail", "without"]
 
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 _CONVOLVE = {2: functional.conv2d, 3: functional.conv3d}
@@ -68,11 +68,14 @@ class JoinedTail(nn.Module):
 
         All axes are at least as long as what a border changes.
         """
-        look, factor = self.weight.shape[axis] // 2, self.shuffle.factor[axis - 2]
-        padding = [0 if a == axis else self.weight.shape[a] // 2 for a in range(2, x.ndim)]
-        y = self._inside(extended(x, axis, before, after), padding)
-        cut = slice((look - before) * factor, (x.shape[axis] - look + after) * factor)
-        kept = (*(slice(None),) * axis, cut)
+        padding = [length // 2 for length in self.weight.shape[2:]]
+        look, factor = padding[axis - 2], self.shuffle.factor[axis - 2]
+        first, last = (look - before) * factor, (look - after) * factor
+        if before or after:
+            y = inner_rows(self._inside(x, padding), axis, first, last)
+        else:
+            y = self._inside(x, without(padding, axis))
+        kept = (*(slice(None),) * axis, slice(first, x.shape[axis] * factor - last))
         for other in (a for a in range(2, x.ndim) if a != axis):
             y = self._with_ends(y, x, other, kept)
         return self._with_ends(y, x, axis, near=before == look, far=after == look)
@@ -96,11 +99,14 @@ class JoinedTail(nn.Module):
         return torch.cat(parts, axis) if len(parts) > 1 else y
 
 
-def extended(x: Tensor, axis: int, before: int, after: int) -> Tensor:
-    """The tensor with zeros before and after it on one axis."""
-    if not before and not after:
-        return x
-    return functional.pad(x, [*(0, 0) * (x.ndim - 1 - axis), before, after])
+def inner_rows(y: Tensor, axis: int, first: int, last: int) -> Tensor:
+    """The tensor without so many rows at the beginning and at the end of an axis, a view."""
+    return y.narrow(axis, first, y.shape[axis] - first - last)
+
+
+def without(padding: Sequence[int], axis: int) -> tuple[int, ...]:
+    """A convolution's padding with none on one of the tensor's axes."""
+    return (*padding[: axis - 2], 0, *padding[axis - 1 :])
 
 
 def join_tail(network: Network) -> Network:

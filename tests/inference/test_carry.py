@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from geomedsr.grid import Factor, Shape
+from geomedsr.grid import Box, Factor, Shape
 from geomedsr.image import Image, Voxels
 from geomedsr.inference.backend import TorchBackend
 from geomedsr.inference.carry import Carry, Pace
@@ -45,20 +45,17 @@ class Fed(TorchBackend):
         return super().feed(rolling, rows, ended)
 
 
-def carried(work: Work, window: Shape, voxels: Voxels, skipped: set[int] = frozenset()) -> tuple[Voxels, Fed]:  # type: ignore[assignment]
+def carried(work: Work, window: Shape, voxels: Voxels, skipped: frozenset[int] = frozenset()) -> tuple[Voxels, Fed]:
     """The tiles of a window, as the stream runs them; those skipped stay zero."""
     network = network_of(work.factor)
     backend, layout = Fed(network), layout_of(network.task, Image.of(voxels).spec)
-    pace = Pace(backend, layout)
-    carry, found = Carry(pace, work, window), np.zeros((1, *(n * f for n, f in zip(work.shape, work.factor))), np.float32)  # noqa: B905
-    axis = pace.axis(work, window)
+    pace, found = Pace(backend, layout), np.zeros((1, *Box.whole(work.shape).scaled(work.factor).shape), np.float32)
+    carry, axis = Carry(pace, work, window), pace.axis(work, window)
     assert axis is not None
     for number, tile in enumerate(work.plan(window).along(axis)):
         if number not in skipped:
-            batch = layout.to_batch(voxels[(slice(None), *tile.read.slices)])
-            found[(slice(None), *tile.write.slices)] = layout.from_batch(carry.run(tile, batch), ())[
-                (slice(None), *tile.keep.slices)
-            ]
+            batch = carry.run(tile, layout.to_batch(voxels[(slice(None), *tile.read.slices)]))
+            found[(slice(None), *tile.write.slices)] = batch[0][(slice(None), *tile.keep.slices)]
     return found, backend
 
 
@@ -92,7 +89,7 @@ def test_a_tile_that_follows_none_is_run_with_its_halo() -> None:
     voxels = speckle((1, 200, 40))
     work = Work((200, 40), (2, 2), (6, 6), None, (1, 1))
     whole, _ = carried(work, (50, 40), voxels)
-    found, backend = carried(work, (50, 40), voxels, skipped={1})
+    found, backend = carried(work, (50, 40), voxels, skipped=frozenset({1}))
     first, second = work.plan((50, 40))[0].write.stop[0], work.plan((50, 40))[1].write.stop[0]
     np.testing.assert_array_equal(found[:, :first], whole[:, :first])
     np.testing.assert_array_equal(found[:, second:], whole[:, second:])
