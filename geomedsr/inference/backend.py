@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +18,7 @@ from geomedsr.image import Voxels
 from geomedsr.inference.footprint import Footprint, footprint
 from geomedsr.inference.kernels import OneKernel
 from geomedsr.inference.memory import available
-from geomedsr.inference.rolling import Rolling, kept_bytes, steps_of
+from geomedsr.inference.rolling import Rolling, Step, kept_bytes, steps_of
 from geomedsr.inference.tail import join_tail
 from geomedsr.networks._network import Network
 
@@ -118,11 +118,16 @@ class TorchBackend:
         return self._network.task.factor
 
     @cached_property
-    def rolls(self) -> bool:
-        """Whether it can work along an axis by rows (see `rolling`)."""
-        on_cpu, steps = self.device == "cpu", partial(steps_of, self._network)
+    def _steps(self) -> dict[int, tuple[Step, ...] | None]:
+        """The layers by rows along each axis of a batch; None: it does not work by rows along it."""
+        able = self.device == "cpu" and self._network.multiple_of == 1
         axes = range(2, 2 + self._network.task.ndim)
-        return on_cpu and self._network.multiple_of == 1 and all(steps(axis) is not None for axis in axes)
+        return {axis: steps_of(self._network, axis) if able else None for axis in axes}
+
+    @property
+    def rolls(self) -> bool:
+        """Whether it can work along every axis by rows (see `rolling`)."""
+        return None not in self._steps.values()
 
     @cached_property
     def carried(self) -> float:
@@ -131,7 +136,7 @@ class TorchBackend:
 
     def rolling(self, axis: int) -> Rolling:
         """The network at the beginning of its way along an axis of the batch."""
-        steps = steps_of(self._network, axis)
+        steps = self._steps[axis]
         assert steps is not None
         return Rolling(steps, axis)
 

@@ -79,12 +79,13 @@ def _attribute(network: Network, target: object) -> Any:  # noqa: ANN401
 def _rule(network: Network, node: fx.Node, inputs: list[fx.Node], constants: dict[fx.Node, Any], axis: int) -> Rule:
     if node.op == "call_module":
         return layer_rule(network.get_submodule(str(node.target)), axis)
+    arguments: Any = node.args
     if node.target is upsample:
-        _, kernel, factor = node.args
-        radius = KERNELS[str(kernel)][1] if factor[axis - 2] > 1 else 0
+        _, kernel, factor = arguments
+        radius = KERNELS[kernel][1] if factor[axis - 2] > 1 else 0
         return local_rule(lambda x: upsample(x, kernel, factor), radius, factor[axis - 2], axis)
     if node.target is repeat_voxels:
-        factor = node.args[1]
+        _, factor = arguments
         return local_rule(lambda x: repeat_voxels(x, factor), 0, factor[axis - 2], axis)
     if node.op != "call_function" or node.target not in POINTWISE:
         raise UnruledError(str(node.target))
@@ -108,7 +109,7 @@ def kept_bytes(network: Network, axis: int = 2) -> float:
     lengths[axis - 2] = 2 * max(network.reach or ()) + 8
     with torch.no_grad():
         rolling.feed(torch.empty((1, network.task.channels, *lengths), device="meta"), ended=False)
-    return rolling.kept / _PROBE ** (network.task.ndim - 1)
+    return rolling.kept / float(_PROBE ** (network.task.ndim - 1))
 
 
 class _Line:
