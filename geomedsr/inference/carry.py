@@ -15,13 +15,17 @@ from geomedsr.grid import Box, Shape
 from geomedsr.image import Voxels
 from geomedsr.inference.backend import Backend, TorchBackend
 from geomedsr.inference.layout import Layout
+from geomedsr.inference.memory import HOLES
 from geomedsr.inference.windows import Work
 from geomedsr.tiling import Tile
 
 __all__ = ["Carry", "Pace"]
 
-_BYTES = 64 << 20
+_BYTES = 40 << 20
 """What the layers may hold at once: fewer rows make more calls, more rows make memory that no cache holds."""
+
+_HOLES = 3
+"""How much the heap grows over that: the first and the last rows make tensors of other sizes than those between."""
 
 _ROWS = 8
 """How many rows are worked through at once at least."""
@@ -56,14 +60,15 @@ class Pace:
         one = self.backend.footprint.bytes(self.layout.batch_shape(_with(window, axis, 1)))
         return min(window[axis], max(_ROWS, _BYTES // one))
 
-    def bytes(self, window: Shape, axis: int | None) -> tuple[int, int]:
-        """What the layers take that come and go, and what they keep from one feed to the next."""
+    def bytes(self, window: Shape, axis: int | None) -> int:
+        """What the network takes for such windows, along an axis or as a whole."""
         if axis is None:
-            return self.backend.footprint.bytes(self.layout.batch_shape(window)), 0
+            holes = HOLES if self.backend.device == "cpu" else 1
+            return holes * self.backend.footprint.bytes(self.layout.batch_shape(window))
         assert isinstance(self.backend, TorchBackend)
         batch = self.layout.batch_shape(_with(window, axis, self.rows(window, axis)))
         kept = self.backend.carried * batch[0] * math.prod(batch[2:]) / batch[2 + self.layout.axes.index(axis)]
-        return self.backend.footprint.bytes(batch), int(kept)
+        return _HOLES * self.backend.footprint.bytes(batch) + int(kept)
 
 
 def _with(window: Shape, axis: int, length: int) -> Shape:

@@ -22,7 +22,7 @@ from geomedsr.inference.backend import Backend, TorchBackend
 from geomedsr.inference.carry import Carry, Pace
 from geomedsr.inference.choice import Choice, check_asked, choose
 from geomedsr.inference.layout import Layout, layout_of
-from geomedsr.inference.memory import FRUGAL, HOLES, is_exhausted, release, steady_heap
+from geomedsr.inference.memory import FRUGAL, is_exhausted, release, steady_heap
 from geomedsr.inference.stream import DEPTH, Ahead, Behind
 from geomedsr.inference.windows import Demand, Work, choose_window, halve
 from geomedsr.networks._network import Network
@@ -244,13 +244,11 @@ class Upscaler:
 def _demand(work: Work, pace: Pace) -> Callable[[Shape], Demand]:
     # Read, waiting, in the network and being written; the output is once more what the sink's dtype is made from.
     waiting = 4.0 * pace.layout.channels * (DEPTH + 2) * (1 + math.prod(work.factor))
-    holes = HOLES if pace.backend.device == "cpu" else 1
 
     def demand(window: Shape) -> Demand:
         axis = pace.axis(work, window)
-        passing, kept = pace.bytes(window, axis)
         large = axis is not None or pace.backend.footprint.is_large(pace.layout.batch_shape(window))
-        return Demand(int(math.prod(window) * waiting) + holes * passing + kept, large)
+        return Demand(int(math.prod(window) * waiting) + pace.bytes(window, axis), large)
 
     return demand
 
