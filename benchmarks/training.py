@@ -4,7 +4,8 @@ Trains by a recipe on the sample data. After every few steps of the loop it take
 on fixed synthetic tensors, so both meet the same machine; the first step after each change is not counted. The bare
 step knows no data, no schedule, no average, no clipping, no log.
 
-    python -m benchmarks.training [--pipeline mri_t1_x2] [--device cpu] [--set KEY=VALUE ...]
+    python -m benchmarks.training [--pipeline mri_t1_x2] [--set KEY=VALUE ...]
+    python -m benchmarks.training --device cuda [--out FILE.json]       (see training_gpu.py)
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
+from benchmarks import training_gpu
 from geomedsr.model import build_network
 from geomedsr.recipe import Recipe, read_recipe
 from geomedsr.run.training import open_subjects
@@ -36,7 +38,11 @@ def main() -> None:
     parser.add_argument("--pipeline", default="mri_t1_x2")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--set", action="append", default=[], dest="changes", metavar="KEY=VALUE")
+    parser.add_argument("--out", type=Path, help="where a GPU's rows go, as JSON")
     arguments = parser.parse_args()
+    if arguments.device == "cuda":
+        training_gpu.measure(arguments.out, dict(change.split("=", 1) for change in arguments.changes))
+        return
     path = ROOT / "pipelines" / f"{arguments.pipeline}.yaml"
     recipe = prepared(path, dict(change.split("=", 1) for change in arguments.changes))
     step = bare_step(recipe, torch.device(arguments.device))

@@ -16,7 +16,7 @@ import click
 from geomedsr import __version__, registry
 from geomedsr.commands._shared import EXIT_CODES, State
 from geomedsr.errors import GeomedsrError
-from geomedsr.terminal import say
+from geomedsr.terminal import harmless, say
 
 __all__ = ["commands", "main", "run_command"]
 
@@ -76,7 +76,7 @@ def _done(out: Path) -> str | None:
 
 def _failed(error: Exception, state: State) -> int:
     known = isinstance(error, GeomedsrError)
-    say(f"geomedsr: error: {error if known else f'{type(error).__name__}: {error}'}")
+    say(f"geomedsr: error: {harmless(error if known else f'{type(error).__name__}: {error}', lines=False)}")
     if state.verbose:
         say("".join(traceback.format_exception(error)))
     elif not known:

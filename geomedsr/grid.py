@@ -29,6 +29,9 @@ Factor = tuple[int, ...]
 Matrix = tuple[tuple[float, ...], ...]
 """A square matrix in homogeneous coordinates, rows first."""
 
+_DEGREE = 111_195.0
+"""Metres of a degree on a sphere of the earth's mean radius."""
+
 
 def as_factor(values: Iterable[int], ndim: int) -> Factor:
     """A checked factor for `ndim` axes; one value stands for all axes.
@@ -231,6 +234,21 @@ class Grid:
         """The edge length of a voxel on each axis, in `units`."""
         lengths = np.sqrt((self.matrix[:-1, :-1] ** 2).sum(axis=0))
         return tuple(float(length) for length in lengths)
+
+    @property
+    def metres(self) -> tuple[float, ...] | None:
+        """The spacing on the ground of a grid in degrees of longitude and latitude, in its middle; None for others.
+
+        Example:
+            >>> north_up = np.array([[0, 1e-4, 9], [-1e-4, 0, 60.0], [0, 0, 1]])
+            >>> [round(step, 1) for step in Grid.of((10, 10), north_up, units="degree").metres]
+            [11.1, 5.6]
+        """
+        latitude = float(self.world([n / 2 for n in self.shape])[1]) if self.ndim == 2 else math.inf
+        if self.units != "degree" or abs(latitude) > 90:
+            return None
+        east, north = _DEGREE * math.cos(math.radians(latitude)) * self.matrix[0, :2], _DEGREE * self.matrix[1, :2]
+        return tuple(float(length) for length in np.hypot(east, north))
 
     @property
     def corners(self) -> NDArray[np.float64]:

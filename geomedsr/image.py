@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from geomedsr.errors import GridError
 from geomedsr.grid import Box, Factor, Grid, Shape
 
-__all__ = ["Format", "Image", "ImageSpec", "Scaling", "Sink", "Source", "Voxels"]
+__all__ = ["Format", "Image", "ImageSpec", "Scaling", "Sink", "Source", "StoredSink", "StoredSource", "Voxels"]
 
 Voxels = NDArray[np.float32]
 """(C, *S) float32 in physical units, NaN where invalid."""
@@ -112,7 +112,7 @@ class Sink(Protocol):
         ...
 
     def write(self, box: Box, voxels: Voxels) -> None:
-        """Takes the voxels of a box: (C, *box.shape)."""
+        """Takes the voxels of a box: (C, *box.shape). The array may be another tile's once this returns."""
         ...
 
     def commit(self, verify: Callable[[Path], None] | None = None) -> None:
@@ -121,6 +121,24 @@ class Sink(Protocol):
 
     def abort(self) -> None:
         """Nothing appears; what was there before stays. May be called at any time, also twice."""
+        ...
+
+
+@runtime_checkable
+class StoredSink(Sink, Protocol):
+    """A sink that also takes numbers in its own dtype, where these are the physical ones and none is invalid."""
+
+    def store(self, box: Box, stored: NDArray[Any]) -> None:
+        """Takes the numbers of a box as they are stored: (C, *box.shape)."""
+        ...
+
+
+@runtime_checkable
+class StoredSource(Source, Protocol):
+    """A source that also gives numbers in its own dtype, where these are the physical ones and none is invalid."""
+
+    def load(self, box: Box) -> NDArray[Any]:
+        """The numbers of a box as they are stored: (C, *box.shape). May be a view, which is not written to."""
         ...
 
 

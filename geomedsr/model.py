@@ -31,10 +31,22 @@ from geomedsr.networks.interpolate import KERNELS, Interpolate
 from geomedsr.recipe import Recipe, built
 from geomedsr.task import Task
 
-__all__ = ["BASELINES", "Model", "baseline", "build_degradation", "build_network", "check_weights", "start_weights"]
+__all__ = [
+    "BASELINES",
+    "STORED",
+    "Model",
+    "baseline",
+    "build_degradation",
+    "build_network",
+    "check_weights",
+    "start_weights",
+]
 
 BASELINES = tuple(KERNELS)
 """The interpolations: models without weights, for any factor, axes and channels."""
+
+STORED = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""The types that weights are stored in, by name: every bfloat16 number is a float32 number."""
 
 FORMAT = 1
 _LARGEST_WEIGHTS = 4 << 30
@@ -43,7 +55,11 @@ _SHIPPED = Path(__file__).parent / "models"
 
 @dataclass(frozen=True)
 class Model:
-    """A network and all that is known of it. A baseline has no recipe."""
+    """A network and all that is known of it. A baseline has no recipe.
+
+    `stored` is the type of the weights in the file (the network computes in float32 whatever it is), `judged` what was
+    found on images of its own domain and of others after the training.
+    """
 
     name: str
     network: Network
@@ -52,6 +68,8 @@ class Model:
     training: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
     calibration: dict[str, Any] = field(default_factory=dict)
+    stored: str = "float32"
+    judged: dict[str, Any] = field(default_factory=dict)
 
     @property
     def task(self) -> Task:
@@ -107,25 +125,30 @@ class Model:
         """Writes the folder; each file appears complete."""
         assert self.recipe is not None
         folder.mkdir(parents=True, exist_ok=True)
-        weights = save_tensors({k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()})
+        weights = save_tensors({k: _stored(v, self.stored) for k, v in self.network.state_dict().items()})
         config = {
             "geomedsr": FORMAT,
             "name": self.name,
             "sha256": hashlib.sha256(weights).hexdigest(),
             "parameters": self.parameters,
+            "stored": self.stored,
             "network": {"name": self.recipe.network.name, **self.network.settings},
             "recipe": self.recipe.to_json(),
             "scores": self.scores,
             "training": self.training,
             **({"calibration": self.calibration} if self.calibration else {}),
+            **({"judged": self.judged} if self.judged else {}),
         }
         _put(folder / "model.safetensors", weights)
         _put(folder / "README.md", card.encode())
         _put(folder / "config.json", (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
 
-    def save_calibration(self, folder: Path, card: str) -> None:
-        """Writes the calibration, and the card that tells of it, into the folder that the model was loaded from."""
-        config = {**_config(folder), "calibration": self.calibration}
+    def save_findings(self, folder: Path, card: str) -> None:
+        """Writes what was found after the training (the calibration, the judgement), and the card that tells of it,
+        into the folder that the model was loaded from.
+        """
+        found = {"calibration": self.calibration, "judged": self.judged}
+        config = {**_config(folder), **{key: values for key, values in found.items() if values}}
         _put(folder / "README.md", card.encode())
         _put(folder / "config.json", (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
 
@@ -141,12 +164,13 @@ class Model:
             recipe = Recipe.from_values(config["recipe"], f"{folder / 'config.json'}, recipe")
             network = build_network(recipe, config["network"])
             scores, training, name = dict(config["scores"]), dict(config["training"]), str(config["name"])
-            calibration = dict(config.get("calibration", {}))
+            calibration, judged = dict(config.get("calibration", {})), dict(config.get("judged", {}))
+            stored = _known(str(config.get("stored", "float32")))
         except (KeyError, TypeError, ValueError, GeomedsrError) as error:
             raise ModelError(f"The model {folder} has a config.json that is not understood: {error}.") from error
         raw = _weights(folder, str(config.get("sha256", "")))
         network.load_state_dict(check_weights(raw, network, folder / "model.safetensors"))
-        return cls(name, network.eval(), recipe, scores, training, config["sha256"], calibration)
+        return cls(name, network.eval(), recipe, scores, training, config["sha256"], calibration, stored, judged)
 
 
 def baseline(name: str, ndim: int, factor: Factor) -> Model:
@@ -199,8 +223,21 @@ def _consistent(network: Network, recipe: Recipe) -> Network:
     return Consistent(network, matrix, recipe.consistency.damping)
 
 
+def _known(stored: str) -> str:
+    if stored not in STORED:
+        raise ValueError(f"weights are stored as {' or '.join(STORED)}, not as {stored}")
+    return stored
+
+
+def _stored(weights: Tensor, stored: str) -> Tensor:
+    """Weights as the file holds them: numbers that are not real stay as they are."""
+    dtype = STORED[stored] if weights.is_floating_point() else weights.dtype
+    return weights.detach().cpu().to(dtype).contiguous()
+
+
 def check_weights(raw: dict[str, Tensor], network: Network, path: Path) -> dict[str, Tensor]:
-    """The weights, when they are this network's: same names, same shapes, every number finite.
+    """The weights in the network's own types, when they are this network's: same names, same shapes, every number
+    finite, of a type that becomes the network's without loss.
 
     Raises:
         ModelError: they are not; the message names the first difference.
@@ -214,9 +251,14 @@ def check_weights(raw: dict[str, Tensor], network: Network, path: Path) -> dict[
         if tensor.shape != expected[name].shape:
             found, asked = tuple(tensor.shape), tuple(expected[name].shape)
             raise ModelError(f"{path} does not hold this network's weights: {name} is {found}, not {asked}.")
+        if torch.promote_types(tensor.dtype, expected[name].dtype) != expected[name].dtype:
+            types = " or ".join(STORED)
+            raise ModelError(
+                f"{path} has weights that cannot be taken as they are: {name} is {tensor.dtype}; take {types}."
+            )
         if not bool(tensor.isfinite().all()):
             raise ModelError(f"{path} has weights that are not finite, in {name}; it is of no use.")
-    return raw
+    return {name: tensor.to(expected[name].dtype) for name, tensor in raw.items()}
 
 
 def start_weights(name: str, network: Network) -> dict[str, Tensor]:

@@ -97,10 +97,11 @@ class Data(Section):
 class Sampling(Section):
     """How patches are drawn: `patch` fine voxels on each axis, `batch` at once, none flatter than `contrast`.
 
-    `contrast` is a standard deviation in the network's units. `gain` is the largest relative change of brightness.
+    `contrast` is a standard deviation in the network's units. `gain` is the largest relative change of brightness,
+    `offset` the largest shift of its level, in the network's units: haze, or a producer's own zero.
     Of `candidates` places one is taken, by its gradient energy (1: all places are alike). At least the share `inside`
-    of a patch lies in its image's mask. `resident` keeps all images on the device and makes the pairs there: quicker
-    on a GPU, where they fit; the random choices are then others.
+    of a patch lies in its image's mask. `resident` keeps all images on the device and makes the pairs there, by other
+    random choices; unless it is said, a GPU does so where they fit.
     """
 
     patch: Shape
@@ -110,9 +111,10 @@ class Sampling(Section):
     flips: bool = True
     turns: bool = True
     gain: float = Field(default=0.0, ge=0, lt=1)
+    offset: float = Field(default=0.0, ge=0)
     candidates: int = Field(default=1, ge=1, le=64)
     inside: float = Field(default=1.0, gt=0, le=1)
-    resident: bool = False
+    resident: bool | None = None
 
 
 class Consistency(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from geomedsr.run.targets import Job
     from geomedsr.run.upscaling import Report
 
-__all__ = ["Terminal", "say", "show"]
+__all__ = ["Terminal", "harmless", "say", "show"]
+
+_STRANGE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_STRANGE_IN_LINE = re.compile(rf"{_STRANGE.pattern[:-1]}\n\t]")
 
 _SOONEST, _LATEST, _STEP = 10.0, 60.0, 0.1
 """Where stderr is no terminal, a line comes after 10 s when a tenth more is done, and after 60 s anyway."""
@@ -26,12 +30,23 @@ _SOONEST, _LATEST, _STEP = 10.0, 60.0, 0.1
 
 def say(text: str) -> None:
     """A line on stderr."""
-    click.echo(text, err=True)
+    click.echo(harmless(text), err=True)
 
 
 def show(value: object, *, as_json: bool) -> None:
     """A result on stdout: JSON in one line, or as text."""
-    click.echo(json.dumps(value) if as_json else str(value))
+    click.echo(json.dumps(value) if as_json else harmless(str(value)))
+
+
+def harmless(text: object, *, lines: bool = True) -> str:
+    r"""A text without what would steer a terminal: names in files come from anywhere.
+
+    Example:
+        >>> print(harmless("red\x1b[2J"), harmless("two\nlines", lines=False))
+        red\x1b[2J two\nlines
+    """
+    strange = _STRANGE if lines else _STRANGE_IN_LINE
+    return strange.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
 @dataclass
@@ -52,7 +67,7 @@ class Terminal:
         self._last_line = (self._began, 0.0)
         if not self.quiet and sys.stderr.isatty():
             self._bar = _bar()
-            self._task = self._bar.add_task(job.source.name, total=None)
+            self._task = self._bar.add_task(harmless(job.source.name, lines=False), total=None)
             self._bar.start()
 
     def progress(self, done: int, total: int) -> None:
@@ -79,13 +94,13 @@ class Terminal:
 
     def warn(self, text: str) -> None:
         """Something that may spoil the result: also told when quiet."""
-        self._tell(f"geomedsr: warning: {text}")
+        self._tell(f"geomedsr: warning: {harmless(text, lines=False)}")
 
     def _tell(self, text: str) -> None:
         if self._bar is None:
             say(text)
         else:  # above the bar, which is being drawn
-            self._bar.console.print(text, markup=False, highlight=False)
+            self._bar.console.print(harmless(text), markup=False, highlight=False)
 
     def end(self) -> None:
         """The image is done, or given up."""
@@ -96,7 +111,7 @@ class Terminal:
     def report(self, report: Report) -> None:
         """The result of one input: on stdout where there is one, on stderr where there is none."""
         if report.error is not None:
-            say(f"geomedsr: error: {report.error}")
+            say(f"geomedsr: error: {harmless(report.error, lines=False)}")
         if self.as_json:
             show(report.to_json(), as_json=True)
         elif report.status in ("done", "planned"):
@@ -117,8 +132,11 @@ class Terminal:
         for warning in report.warnings:
             self.warn(warning)
         if report.before and report.after:
+            from geomedsr.io import size
+
             shapes = [" x ".join(map(str, spec.grid.shape)) for spec in (report.before, report.after)]
-            self.note(f"{report.input}: {shapes[0]} would become {shapes[1]} voxels ({report.after.dtype}).")
+            room = f"{report.after.dtype}, {size(report.after.nbytes)} before compression"
+            self.note(f"{report.input}: {shapes[0]} would become {shapes[1]} voxels ({room}).")
 
 
 def _bar() -> Progress:

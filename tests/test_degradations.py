@@ -17,6 +17,7 @@ from geomedsr.degradations._degradation import Degradation, Separable
 from geomedsr.degradations._mtf import published
 from geomedsr.degradations._noise import Noise
 from geomedsr.degradations._range import Range
+from geomedsr.degradations.mixture import Mixture
 from geomedsr.degradations.sensor import gaussian_sigma
 from geomedsr.errors import RecipeError
 
@@ -33,6 +34,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("slice_profile", {"profile": "sinc", "lobes": [1, 4], "thickness": [0.5, 1.2]}),
     ("blind", {"blur": 0.4, "mix": 0.3, "apodisation": 0.5}),
     ("blind", {"blur": [0, 1]}),
+    ("mixture", {"of": [{"name": "sensor"}, {"name": "bicubic"}], "shares": [1, 2]}),
 ]
 CASES: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in NAMES] + VARIANTS
 
@@ -113,6 +115,8 @@ def test_an_image_comes_out_of_a_batch_as_it_does_alone(name: str, settings: dic
     degradation = make(name, **settings)
     hr = torch.rand(3, 2, 24, 24, generator=rng())
     whole = degradation(hr, (4, 4), rng())
+    if isinstance(degradation, Mixture):
+        return  # which of its parts an image takes is drawn: see below
     if isinstance(degradation, Separable) and any(setting.random for setting in degradation.ranges):
         same = degradation(hr[:1].expand(3, -1, -1, -1), (4, 4), rng())
         assert not torch.allclose(same[0], same[1], atol=1e-4)
@@ -384,3 +388,36 @@ def test_impossible_settings_are_refused(name: str, settings: dict[str, float]) 
 
 def test_a_box_softer_than_asked_needs_no_gaussian() -> None:
     assert gaussian_sigma(0.9, 2) == pytest.approx(0.05)
+
+
+def test_a_mixture_gives_each_image_one_of_its_parts_by_their_shares() -> None:
+    parts = [{"name": "kspace"}, {"name": "bicubic"}, {"name": "slice_profile", "profile": "box"}]
+    hr = torch.rand(1, 1, 16, 16, generator=rng()).expand(2000, -1, -1, -1)
+    lr = make("mixture", of=parts, shares=[2, 1, 1])(hr, (2, 2), rng())
+    alone = [make(**part)(hr[:1], (2, 2), rng()) for part in parts]
+    same = torch.stack([(lr - one).abs().amax((1, 2, 3)) < 1e-6 for one in alone])
+    assert bool((same.sum(0) == 1).all())
+    np.testing.assert_allclose(same.double().mean(1).numpy(), [0.5, 0.25, 0.25], atol=0.04)
+
+
+def test_a_mixture_is_nominally_its_first_part() -> None:
+    mixture = make("mixture", of=[{"name": "bicubic"}, {"name": "kspace"}])
+    assert isinstance(mixture, Mixture)
+    assert mixture.reach is None
+    hr = torch.rand(1, 1, 16, 16, generator=rng())
+    assert torch.equal(mixture.nominal(hr, (2, 2), rng()), make("bicubic")(hr, (2, 2), rng()))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"of": []}, "one length"),
+        ({"of": [{"name": "kspace"}], "shares": [1, 2]}, "one length"),
+        ({"of": [{"name": "kspace"}], "shares": [0]}, "above 0"),
+        ({"of": ["kspace"]}, "with its name and settings"),
+        ({"of": [{"apodisation": 0.1}]}, "with its name and settings"),
+    ],
+)
+def test_an_impossible_mixture_is_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        make("mixture", **settings)

@@ -170,6 +170,17 @@ def test_a_model_is_judged_beside_cubic_on_what_it_makes_coarse_itself(
     assert {"ergas", "ndvi", "q2n", "rase"} <= set(by_method["cubic"])
 
 
+def test_data_are_made_coarse_by_another_degradation_where_one_is_named(
+    scene: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    psnr = []
+    for asked in ("bicubic", "{name: sensor, mtf: 0.1}"):
+        command = ["evaluate", "-m", "s2-rgbn-x2", "--data", str(scene), "--metrics", "psnr", "--json", "-q"]
+        assert run_command([*command, "--degradation", asked]) == 0
+        psnr.append(json.loads(capsys.readouterr().out)["images"][1]["psnr"])
+    assert psnr[0] > psnr[1] + 2  # cubic gets back more of an image that was blurred less
+
+
 def test_a_planar_model_is_judged_on_a_volume(tmp_path: Path) -> None:
     head = ROOT / "sample_data" / "mri_t1.nii.gz"
     source = format_of(head).open_source(head)
@@ -203,6 +214,9 @@ def test_the_numbers_are_written_without_matplotlib(
         (["-m", "cubic", "--data", "SCENE"], "cannot say how references are made coarse"),
         (["-m", "mri-t1-x2", "--data", "SCENE"], "made for mri"),
         (["-m", "nope", "--data", "SCENE"], "no model nope"),
+        (["-m", "s2-rgbn-x2", "--data", "SCENE", "--degradation", "fog"], "no 'fog' in degradations"),
+        (["-m", "s2-rgbn-x2", "--data", "SCENE", "--degradation", "{name: sensor, mtf: 7}"], "degradation sensor"),
+        (["-m", "s2-rgbn-x2", "--data", "SCENE", "--degradation", "{mtf: 7}"], "--degradation is a name"),
         (["SCENE", "--against", "SCENE", "--metrics", "lpips"], "no metric lpips"),
         (["SCENE", "--against", "SCENE", "--data-range", "0"], "above 0"),
         (["SCENE", "--against", "none.tif"], "no file"),

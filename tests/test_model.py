@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from support import SMALL_RECIPE
 
 from geomedsr.errors import ModelError
-from geomedsr.model import Model, baseline, build_network
+from geomedsr.model import Model, baseline, build_network, start_weights
 from geomedsr.recipe import Recipe
 
 
@@ -66,7 +67,13 @@ def test_changed_weights_are_refused(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [("drop", "lacks"), ("add", "unknown"), ("shape", "not \\("), ("nan", "not finite")],
+    [
+        ("drop", "lacks"),
+        ("add", "unknown"),
+        ("shape", "not \\("),
+        ("nan", "not finite"),
+        ("type", "torch.float64; take"),
+    ],
 )
 def test_weights_of_another_network_are_refused(folder: Path, change: str, said: str) -> None:
     path = folder / "model.safetensors"
@@ -78,6 +85,8 @@ def test_weights_of_another_network_are_refused(folder: Path, change: str, said:
         tensors["extra"] = torch.zeros(1)
     elif change == "shape":
         tensors[name] = torch.zeros(3)
+    elif change == "type":
+        tensors[name] = tensors[name].double()
     else:
         tensors[name] = torch.full_like(tensors[name], float("nan"))
     save_file(tensors, path)
@@ -112,6 +121,23 @@ def test_broken_folders(folder: Path, tmp_path: Path) -> None:
         Model.load(folder)
     (folder / "config.json").write_text("[]")
     with pytest.raises(ModelError, match="format 1"):
+        Model.load(folder)
+
+
+def test_weights_stored_as_bfloat16_are_loaded_as_they_are(folder: Path) -> None:
+    rounded = {key: value.bfloat16() for key, value in load_file(folder / "model.safetensors").items()}
+    replace(Model.load(folder), stored="bfloat16").save(folder, "# card\n")
+    model = Model.load(folder)
+    assert model.stored == "bfloat16"
+    assert all(torch.equal(value, rounded[key].float()) for key, value in model.network.state_dict().items())
+    assert {value.dtype for value in load_file(folder / "model.safetensors").values()} == {torch.bfloat16}
+    network = build_network(Recipe.from_yaml(SMALL_RECIPE, "small"))
+    started = start_weights(str(folder), network)
+    assert {value.dtype for value in started.values()} == {torch.float32}
+    model.save(folder, "# card\n")
+    assert Model.load(folder).sha256 == model.sha256
+    rewrite(folder, stored="int4")
+    with pytest.raises(ModelError, match="float32 or bfloat16, not as int4"):
         Model.load(folder)
 
 

@@ -11,15 +11,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from geomedsr.cli import run_command
 from geomedsr.grid import Box, Factor
 from geomedsr.image import Source
 from geomedsr.io import format_of, suffix_of
+from geomedsr.model import build_network
 from geomedsr.pipeline import read_pipeline
 from geomedsr.recipe import Recipe, read_recipe
 from geomedsr.run.catalogue import summary
+from geomedsr.run.training import train_files
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = {"mri": "mri_t1.nii.gz", "ct": "mri_t1.nii.gz", "optical": "scene.tif"}
@@ -63,6 +66,21 @@ def test_a_pipeline_trains_and_upscales(pipeline: Path, tmp_path: Path) -> None:
     assert after.spec.dtype == before.spec.dtype
     assert after.spec.channels == before.spec.channels
     check_values(before, after, factor)
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES, ids=lambda path: path.stem)
+def test_a_pipeline_gives_the_same_weights_again(pipeline: Path, tmp_path: Path) -> None:
+    recipe = read_recipe(pipeline)
+    sample = ROOT / "sample_data" / SAMPLES[recipe.modality]
+    few = {"steps": 3, "warmup": 1, "validate_every": 3}
+    changes = small(recipe, sample) | {"schedule": few}
+    changes |= {f"then.{number}.schedule": few for number in range(len(recipe.then))}
+    shorter = read_recipe(pipeline, {key: json.dumps(value) for key, value in changes.items()})
+    made = [train_files(shorter, sample.parent, tmp_path / turn, quiet=True).network for turn in ("one", "two")]
+    weights, again = (network.state_dict() for network in made)
+    assert all(torch.equal(weights[key], again[key]) for key in weights)
+    untrained = build_network(shorter).state_dict()
+    assert any(not torch.equal(weights[key], untrained[key]) for key in weights)
 
 
 def crop(sample: Path, folder: Path) -> Path:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from geomedsr.options import amount
 from geomedsr.terminal import show
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ __all__ = [
     "FOLDER",
     "JOB",
     "JSON",
+    "LIMITS",
     "RECIPE",
     "VERBOSE",
     "State",
@@ -66,6 +68,34 @@ VERBOSE = click.option(
     help="Show tracebacks and libraries' warnings.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Results as JSON, one object a line.")
+
+
+def _limit(context: click.Context, parameter: click.Parameter, value: Any) -> None:  # noqa: ANN401 - number or flag
+    """Lets a limit of another size hold while the command runs."""
+    if value is None or value is False:
+        return
+    from geomedsr.io import limits, within
+
+    assert parameter.name is not None
+    context.with_resource(within(replace(limits(), **{parameter.name: value})))
+
+
+def LIMITS(command: Callable[..., Any]) -> Callable[..., Any]:  # noqa: N802 - used like the other options here
+    """How much input files may ask for, and what they may reach."""
+    count: dict[str, Any] = {"type": click.IntRange(1), "callback": _limit, "expose_value": False}
+    nbytes: dict[str, Any] = {**count, "type": amount}
+    flag: dict[str, Any] = {"is_flag": True, "callback": _limit, "expose_value": False}
+    options = (
+        click.option("--max-voxels", "voxels", metavar="N", help="The voxels of an image, at most.", **count),
+        click.option("--max-channels", "channels", metavar="N", help="Its channels, at most.", **count),
+        click.option("--max-unpacked", "unpacked", metavar="8GB", help="What a small file may unpack to.", **nbytes),
+        click.option("--max-block", "block", metavar="2GB", help="What must be read of a file at once.", **nbytes),
+        click.option("--allow-remote", "remote", help="Let files name others at URLs.", **flag),
+        click.option("--allow-vrt-paths", "outside", help="Let files name others in any folder.", **flag),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def _part(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from geomedsr.commands._shared import EXIT_CODES, FOLDER, JSON, VERBOSE
+from geomedsr.commands._shared import EXIT_CODES, FOLDER, JSON, LIMITS, VERBOSE
 from geomedsr.options import numbers
 from geomedsr.terminal import say, show
 
@@ -18,6 +18,11 @@ __all__ = ["evaluate"]
 @click.option("--against", "references", multiple=True, help="The references: a file, a folder or a quoted glob.")
 @click.option("-m", "--model", "models", multiple=True, help="A model to judge, beside cubic; may come several times.")
 @click.option("--data", multiple=True, help="Fine images that the models' own degradation makes coarse.")
+@click.option(
+    "--degradation",
+    metavar="kspace|'{name: sensor, mtf: 0.2}'",
+    help="What makes the data coarse; else the model's own.",
+)
 @click.option("-o", "--out", type=FOLDER, help="A folder for the numbers, a box plot, and the worst and best cases.")
 @click.option("--metrics", metavar="psnr,ssim,...", help="Which metrics; else all.")
 @click.option(
@@ -30,6 +35,7 @@ __all__ = ["evaluate"]
 @click.option("--seed", type=int, default=0, show_default=True, help="For the noise of the degradation.")
 @click.option("--overwrite", is_flag=True, help="Replace an evaluation that exists.")
 @click.option("-q", "--quiet", is_flag=True, help="No line for each image.")
+@LIMITS
 @JSON
 @VERBOSE
 def evaluate(
@@ -37,6 +43,7 @@ def evaluate(
     references: tuple[str, ...],
     models: tuple[str, ...],
     data: tuple[str, ...],
+    degradation: str | None,
     out: Path | None,
     metrics: str | None,
     data_range: float | None,
@@ -59,7 +66,7 @@ def evaluate(
 
     chosen = tuple(name.strip() for name in metrics.split(",")) if metrics else ()
     question = evaluating.Question(chosen, data_range, bands)
-    judge = evaluating.asked(predictions, references, models, data, bands, axes, seed)
+    judge = evaluating.asked(predictions, references, models, data, bands, axes, seed, degradation)
     folder = EvaluationFolder(out, overwrite) if out is not None else None
     found = evaluating.evaluate(
         question,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from geomedsr.commands._shared import ANYWHERE, JSON, VERBOSE
+from geomedsr.commands._shared import ANYWHERE, JSON, LIMITS, VERBOSE
 from geomedsr.terminal import show
 
 __all__ = ["info"]
@@ -14,6 +14,7 @@ __all__ = ["info"]
 
 @click.command(short_help="Show what an image is, and where.")
 @click.argument("path", type=ANYWHERE)
+@LIMITS
 @JSON
 @VERBOSE
 def info(path: Path, as_json: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from geomedsr.commands._shared import ANYWHERE, EXIT_CODES, FOLDER, VERBOSE
+from geomedsr.commands._shared import ANYWHERE, EXIT_CODES, FOLDER, LIMITS, VERBOSE
 from geomedsr.options import numbers
 from geomedsr.terminal import Terminal, show
 
@@ -28,6 +28,7 @@ __all__ = ["report"]
 @click.option("--png", type=FOLDER, help="Also write figures for papers into this folder, as PNG.")
 @click.option("--overwrite", is_flag=True, help="Replace what exists.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no notes.")
+@LIMITS
 @VERBOSE
 def report(quiet: bool, **arguments: Any) -> None:  # noqa: ANN401  (the options above, passed on as they are)
     """Show what became of an image, on one page that needs no network: what was measured, and what was predicted.

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from geomedsr.commands._shared import EXIT_CODES, JOB, JSON, RECIPE, VERBOSE, State, show_status, ways_of
+from geomedsr.commands._shared import EXIT_CODES, JOB, JSON, LIMITS, RECIPE, VERBOSE, State, show_status, ways_of
 from geomedsr.options import amount, key_value
 from geomedsr.terminal import Terminal
 
@@ -23,6 +23,7 @@ __all__ = ["run"]
 @click.option("--on-error", type=click.Choice(["stop", "continue"]), default="stop", show_default=True)
 @click.option("-n", "--dry-run", is_flag=True, help="Check everything, write nothing.")
 @JOB
+@LIMITS
 @JSON
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no notes; warnings and errors only.")
 @VERBOSE

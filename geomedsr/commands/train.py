@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from geomedsr.commands._shared import EXISTING_FOLDER, EXIT_CODES, FOLDER, RECIPE, VERBOSE, State
+from geomedsr.commands._shared import EXISTING_FOLDER, EXIT_CODES, FOLDER, LIMITS, RECIPE, VERBOSE, State
 from geomedsr.options import key_value
 from geomedsr.terminal import show
 
@@ -23,7 +23,15 @@ __all__ = ["train"]
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the output folder.")
 @click.option("--cache", type=FOLDER, help="A folder in which the images are unpacked once, for quick reading.")
 @click.option("--device", default="cpu", show_default=True, metavar="cpu|cuda", help="Where the network runs.")
+@click.option(
+    "--speed",
+    type=click.Choice(["auto", "eager"]),
+    default="auto",
+    show_default=True,
+    help="auto: a GPU plays each step as a recorded graph; eager: it never does.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@LIMITS
 @VERBOSE
 def train(recipe: Path, data: Path, out: Path, changes: Sequence[tuple[str, str]], **choices: Any) -> None:  # noqa: ANN401
     """Train the model that RECIPE (a YAML file) describes, and write it as a folder."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from geomedsr.commands._shared import ANYWHERE, EXIT_CODES, JOB, JSON, VERBOSE, State, show_status, ways_of
+from geomedsr.commands._shared import ANYWHERE, EXIT_CODES, JOB, JSON, LIMITS, VERBOSE, State, show_status, ways_of
 from geomedsr.errors import GeomedsrError
 from geomedsr.options import amount, key_value, numbers
 from geomedsr.terminal import Terminal
@@ -23,9 +23,9 @@ __all__ = ["upscale"]
     required=True,
     help="The output file, or a folder in which the outputs keep the inputs' names.",
 )
-@click.option("-m", "--model", help="A model's name or folder; see: geomedsr models list.")
+@click.option("-m", "--model", help="A model's name or folder (see: geomedsr models list), or auto: one that fits.")
 @click.option(
-    "--scale", type=numbers, metavar="2|1,1,4", help="How many times finer, for nearest, linear, cubic, lanczos."
+    "--scale", type=numbers, metavar="2|1,1,4", help="How many times finer, for auto, nearest, linear, cubic, lanczos."
 )
 @click.option(
     "--bands", metavar="1,2,3,7|B02,B03", help="The input's channels in the model's order: numbers from 1, or names."
@@ -62,6 +62,7 @@ __all__ = ["upscale"]
 @click.option("--on-error", type=click.Choice(["stop", "continue"]), default="stop", show_default=True)
 @click.option("-n", "--dry-run", is_flag=True, help="Check everything, write nothing.")
 @JOB
+@LIMITS
 @JSON
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no notes; warnings and errors only.")
 @VERBOSE
@@ -71,7 +72,7 @@ def upscale(**arguments: Any) -> int:  # noqa: ANN401  (the options above, passe
     From a zarr to a zarr it is a job, which the same command takes up again after whatever ended it.
 
     \b
-    geomedsr upscale scan.nii.gz -o scan_fine.nii.gz -m mri-t1-x2
+    geomedsr upscale scan.nii.gz -o scan_fine.nii.gz -m auto
     geomedsr upscale scenes/ -o fine/ -m s2-rgbn-x2 --format cog
     geomedsr upscale 'raw/**/*.nii.gz' -o fine/ -m cubic --scale 1,1,4
     """  # noqa: D301  (click's own mark for lines to keep)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from geomedsr.commands._shared import ANYWHERE, JSON, VERBOSE
+from geomedsr.commands._shared import ANYWHERE, JSON, LIMITS, VERBOSE
 from geomedsr.terminal import show
 
 __all__ = ["verify"]
@@ -22,6 +22,7 @@ Exit codes: 0 all checks passed (warnings too), 1 a check failed, 2 usage or bad
 @click.option("--bands", metavar="1,2,3,7|B02,B03", help="The input's channels in the output's order.")
 @click.option("--map", "residual", type=ANYWHERE, help="A file for what the degraded output and the input differ in.")
 @click.option("--overwrite", is_flag=True, help="Replace a map that exists.")
+@LIMITS
 @JSON
 @VERBOSE
 def verify(

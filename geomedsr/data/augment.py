@@ -1,4 +1,4 @@
-"""What a training pair may undergo without becoming another problem: flips, right-angle turns, brightness."""
+"""What a training pair may undergo without becoming another problem: flips, right-angle turns, brightness, haze."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["Augment"]
 class Augment:
     """Flips and turns both of a pair alike; the last two axes turn where their factors are equal."""
 
-    def __init__(self, factor: Factor, flips: bool, turns: bool, gain: float) -> None:
+    def __init__(self, factor: Factor, flips: bool, turns: bool, gain: float, offset: float = 0.0) -> None:
         self.axes = tuple(range(1, 1 + len(factor))) if flips else ()
         equal = [(a, b) for a in range(len(factor)) for b in range(a) if factor[a] == factor[b]]
         self.turns = equal if turns else []
-        self.gain = gain
+        self.gain, self.offset = gain, offset
 
     def __call__(self, lr: Tensor, hr: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """The pair, changed.
@@ -33,4 +33,7 @@ class Augment:
         if self.gain > 0:
             factor = float(rng.uniform(1 - self.gain, 1 + self.gain))
             lr, hr = lr * factor, hr * factor
+        if self.offset > 0:
+            level = float(rng.uniform(-self.offset, self.offset))
+            lr, hr = lr + level, hr + level
         return lr, hr

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from geomedsr.errors import RecipeError
 from geomedsr.grid import Box, Factor, Shape
 from geomedsr.image import Voxels
 
-__all__ = ["ResidentPairs"]
+__all__ = ["ResidentPairs", "fits"]
 
 _TRIES = 8
 """How many places are looked at, at once, for each patch and candidate."""
@@ -62,10 +63,13 @@ class ResidentPairs:
         self.masks = row.table([_mask(one) for one in subjects], subjects, device)
         self.voxels = torch.from_numpy(np.concatenate(row.parts)).to(device)
         self.paired = torch.tensor([one.coarse is not None for one in subjects], device=device)
+        self.any_paired = any(one.coarse is not None for one in subjects)
+        self.any_masked = any(one.mask is not None for one in subjects)
         self.channels = len(subjects[0].source.spec.channels)
         shapes = np.array([one.shape for one in subjects], np.int64)
-        self.whole = shapes // patches.factor * patches.factor
+        self.whole = shapes // np.array(patches.factor) * np.array(patches.factor)
         self.window = self._window()
+        self.choices = self._choices(shapes)
 
     @property
     def factor(self) -> Factor:
@@ -77,14 +81,27 @@ class ResidentPairs:
 
         Shape: (B, C, *S) and (B, C, *(S * factor))
         """
-        rng = np.random.default_rng([self.seed, step])
-        generator = torch.Generator(self.device).manual_seed(int(rng.integers(1 << 62)))
-        places = self._places(rng)
+        generator = self._generator(step)
+        places = self._places(generator)
         chosen = places.picked(self._chosen(places, generator))
-        lr, hr = self._pairs(chosen, rng, generator)
-        gain = torch.from_numpy(rng.uniform(1 - self.augment.gain, 1 + self.augment.gain, self.size)).to(lr)
-        gain = gain.reshape(-1, *[1] * (lr.ndim - 1))
-        return lr * gain, hr * gain
+        lr, hr = self._pairs(chosen, generator)
+        gain, offset = self.augment.gain, self.augment.offset
+        each = (self.size, *[1] * (lr.ndim - 1))
+        if gain > 0:
+            factor = 1 + gain * (2 * self._uniform(generator, *each) - 1)
+            lr, hr = lr * factor, hr * factor
+        if offset > 0:
+            level = offset * (2 * self._uniform(generator, *each) - 1)
+            lr, hr = lr + level, hr + level
+        return lr, hr
+
+    def _generator(self, step: int) -> torch.Generator:
+        """What a step's random choices are drawn from, on the device: nothing random is sent there."""
+        seed = int(np.random.default_rng([self.seed, step]).integers(1 << 62))
+        return torch.Generator(self.device).manual_seed(seed)
+
+    def _uniform(self, generator: torch.Generator, *shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, device=self.device)
 
     def _window(self) -> Shape:
         patch, margin = self.patches.patch, self.patches.margin
@@ -94,18 +111,32 @@ class ResidentPairs:
         around = [p + 2 * (-(-margin // f) * f) for p, f in zip(patch, self.factor, strict=True)]
         return tuple(min(a, n) for a, n in zip(around, smallest, strict=True))
 
-    def _places(self, rng: np.random.Generator) -> _Places:
+    def _choices(self, shapes: NDArray[Any]) -> _Choices:
+        """What there is to choose from, laid on the device once."""
+        factor, patch, window = (np.array(one) for one in (self.factor, self.patches.patch, self.window))
+        counts = np.array([[*one.planes, 1][:1] for one in self.patches.subjects], np.int64)
+        aside = (window - patch) // 2 // factor * factor
+        found = (counts, (shapes - patch) // factor + 1, factor, aside, self.whole - window, window - patch)
+        until = torch.from_numpy(np.cumsum(self.patches.weights)).float()
+        return _Choices(*(one.to(self.device) for one in (until, *map(torch.as_tensor, found), self._orders())))
+
+    def _orders(self) -> Tensor:
+        """The orders that a patch's axes may have, all as likely: half of them leave the axes as they are."""
+        plain = list(range(len(self.factor)))
+        sizes = (self.patches.patch, self.window)
+        turns = [(a, b) for a, b in self.augment.turns if all(one[a] == one[b] for one in sizes)]
+        turned = [[b if axis == a else a if axis == b else axis for axis in plain] for a, b in turns]
+        return torch.tensor([*turned, *[plain] * max(len(turned), 1)])
+
+    def _places(self, generator: torch.Generator) -> _Places:
         """`_TRIES` places for each patch and candidate."""
-        count, subjects = self.size * _TRIES * self.patches.candidates, self.patches.subjects
-        which = rng.choice(len(subjects), count, p=self.patches.weights)
-        planes = np.array([[*one.planes, 1][:1] for one in subjects], np.int64)[which]
-        factor, patch = np.array(self.factor), np.array(self.patches.patch)
-        shapes = np.array([one.shape for one in subjects], np.int64)[which]
-        start = rng.integers((shapes - patch) // factor + 1) * factor
-        aside = (np.array(self.window) - patch) // 2 // factor * factor
-        context = np.clip(start - aside, 0, self.whole[which] - self.window)
-        found = (which, rng.integers(planes), start, context)
-        return _Places(*(torch.from_numpy(one).to(self.device, non_blocking=True) for one in found))
+        count, ndim = self.size * _TRIES * self.patches.candidates, len(self.factor)
+        which = torch.searchsorted(self.choices.until, self._uniform(generator, count), right=True)
+        which = which.clamp(max=len(self.choices.until) - 1)
+        plane = _below(self.choices.planes[which], self._uniform(generator, count, 1))
+        start = _below(self.choices.starts[which], self._uniform(generator, count, ndim)) * self.choices.factor
+        context = torch.minimum((start - self.choices.aside).clamp(min=0), self.choices.last[which])
+        return _Places(which, plane, start, context)
 
     def _chosen(self, places: _Places, generator: torch.Generator) -> Tensor:
         """Which of its places each patch takes: one that is valid and not flat, where there is such.
@@ -115,55 +146,57 @@ class ResidentPairs:
         spread, energy = self._judged(places)
         spread, energy = spread.reshape(self.size, -1), energy.reshape(self.size, -1)
         good = (spread >= self.patches.contrast).float()
-        chance = good * energy if self.patches.candidates > 1 else good
+        chance = good * energy
         most = torch.nn.functional.one_hot(spread.nan_to_num(nan=-1.0).argmax(1), spread.shape[1])
         chance = torch.where(chance.sum(1, keepdim=True) > 0, chance, most.float())
-        column = torch.multinomial(chance, 1, generator=generator)[:, 0]
+        # A race of exponential variates, won in proportion to the chances: as multinomial, which waits for the device.
+        late = -(1 - self._uniform(generator, *chance.shape)).log()
+        column = (chance / late.clamp(min=1e-12)).argmax(1)
         chosen = torch.arange(self.size, device=self.device) * spread.shape[1] + column
         # A patch that found nothing valid repeats one that did.
         valid = spread.isfinite().any(1)
-        return torch.where(valid, chosen, chosen[valid.int().argmax()])
+        return torch.where(valid, chosen, chosen.gather(0, valid.int().argmax(0, keepdim=True)))
 
     def _judged(self, places: _Places) -> tuple[Tensor, Tensor]:
-        """Each place's standard deviation (NaN where it may not be used) and the energy of its gradient."""
+        """Each place's standard deviation (NaN where it may not be used) and its gradient's energy (1: all alike)."""
         patch, axes = self.patches.patch, tuple(range(1, 2 + len(self.factor)))
         hr = self._taken(self.images, places, places.start, patch, self.channels)
-        coarse = self._true(places)
-        inside = self._taken(self.masks, places, places.start, patch, 1).mean(axes)
-        spread = hr.std(axes, correction=0) + 0 * coarse.sum(axes)
-        energy = torch.stack([hr.diff(dim=axis).square().mean(axes) for axis in axes[1:]]).sum(0)
-        return spread.masked_fill(inside < self.patches.inside, torch.nan), energy
+        spread = hr.std(axes, correction=0)
+        if self.any_paired:
+            spread = spread + 0 * self._true(places).sum(axes)
+        if self.any_masked:
+            inside = self._taken(self.masks, places, places.start, patch, 1).mean(axes)
+            spread = spread.masked_fill(inside < self.patches.inside, torch.nan)
+        if self.patches.candidates == 1:
+            return spread, torch.ones_like(spread)
+        return spread, torch.stack([hr.diff(dim=axis).square().mean(axes) for axis in axes[1:]]).sum(0)
 
-    def _pairs(self, places: _Places, rng: np.random.Generator, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _pairs(self, places: _Places, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The pairs at places, turned and flipped: the fine image first, as a degradation favours no side."""
-        turn, flip = (torch.from_numpy(one).to(self.device) for one in self._changes(rng))
+        turn, flip = self._changes(generator)
         patch, window = self.patches.patch, self.window
         context = self._taken(self.images, places, places.context, window, self.channels, turn, flip).nan_to_num()
         start = (places.start - places.context).gather(1, turn)
-        room = torch.tensor(window, device=self.device) - torch.tensor(patch, device=self.device)
-        start = torch.where(flip, room - start, start)
-        factor = torch.tensor(self.factor, device=self.device)
-        lr = _cut(self.degradation(context, self.factor, generator), start // factor, _over(patch, self.factor))
+        start = torch.where(flip, self.choices.room - start, start)
+        lr = self.degradation(context, self.factor, generator)
+        lr = _cut(lr, start // self.choices.factor, _over(patch, self.factor))
+        if not self.any_paired:
+            return lr, _cut(context, start, patch)
         paired = self.paired[places.which].reshape(-1, *[1] * (lr.ndim - 1))
         return torch.where(paired, self._true(places, turn, flip), lr), _cut(context, start, patch)
 
     def _true(self, places: _Places, turn: Tensor | None = None, flip: Tensor | None = None) -> Tensor:
         """The true coarse patches; zeros for subjects without."""
-        start = places.start // torch.tensor(self.factor, device=self.device)
+        start = places.start // self.choices.factor
         shape = _over(self.patches.patch, self.factor)
         return self._taken(self.coarse, places, start, shape, self.channels, turn, flip)
 
-    def _changes(self, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _changes(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """For each patch the order of its axes, and on which of them it is flipped."""
-        ndim, shapes = len(self.factor), (self.patches.patch, self.window)
-        order = np.tile(np.arange(ndim), (self.size, 1))
-        turns = [(a, b) for a, b in self.augment.turns if all(one[a] == one[b] for one in shapes)]
-        if turns:
-            turned = np.flatnonzero(rng.random(self.size) < 0.5)
-            pairs = np.array(turns)[rng.integers(len(turns), size=len(turned))]
-            order[turned[:, None], pairs] = pairs[:, ::-1]
-        flips = rng.random((self.size, ndim)) < 0.5
-        return order, flips if self.augment.axes else np.zeros_like(flips)
+        orders = self.choices.orders
+        drawn = (self._uniform(generator, self.size) * len(orders)).long().clamp(max=len(orders) - 1)
+        flips = self._uniform(generator, self.size, len(self.factor)) < 0.5
+        return orders.index_select(0, drawn), flips & bool(self.augment.axes)
 
     def _taken(
         self,
@@ -184,10 +217,28 @@ class ResidentPairs:
         base = table.offset[which] + (places.plane * table.planes[which]).sum(1) + (start * steps).sum(1)
         if turn is not None and flip is not None:
             steps = steps.gather(1, turn)
-            lengths = torch.tensor(shape, device=self.device)
-            base = base + torch.where(flip, (lengths - 1) * steps, 0).sum(1)
+            base = base + (flip * (_numbers(shape, self.device) - 1) * steps).sum(1)
             steps = torch.where(flip, -steps, steps)
         return _gathered(self.voxels, base, table.channel[which], steps, channels, shape)
+
+
+@dataclass(frozen=True)
+class _Choices:
+    """The subjects, by where each one's share of 1 ends; for each how many planes and starts it has and the last place
+    of a context; for all the factor, how far a context begins before its patch, how much longer it is, and the orders
+    of axes.
+
+    Shape: (N,), (N, 1), (N, ndim), (ndim,), (ndim,), (N, ndim), (ndim,), (T, ndim)
+    """
+
+    until: Tensor
+    planes: Tensor
+    starts: Tensor
+    factor: Tensor
+    aside: Tensor
+    last: Tensor
+    room: Tensor
+    orders: Tensor
 
 
 @dataclass(frozen=True)
@@ -255,6 +306,17 @@ def _mask(subject: Subject) -> Voxels | None:
     return np.asarray(voxels.any(axis=0, keepdims=True), np.float32)
 
 
+def _below(counts: Tensor, uniform: Tensor) -> Tensor:
+    """Whole numbers from 0 up to the counts, out of uniform ones from 0 to 1."""
+    return torch.minimum((uniform * counts).long(), counts - 1)
+
+
+@lru_cache(maxsize=64)
+def _numbers(values: tuple[int, ...], device: torch.device) -> Tensor:
+    """The numbers on the device; sent there once, as sending waits for all that the device has to do."""
+    return torch.tensor(values, device=device)
+
+
 def _gathered(row: Tensor, base: Tensor, channel: Tensor, steps: Tensor, channels: int, shape: Shape) -> Tensor:
     """Boxes out of a row of numbers: where each begins, and its step from channel to channel and along each axis.
 
@@ -270,7 +332,7 @@ def _gathered(row: Tensor, base: Tensor, channel: Tensor, steps: Tensor, channel
 def _cut(x: Tensor, start: Tensor, shape: Shape) -> Tensor:
     """A box of each image of a batch, each from a start of its own."""
     x = x.contiguous()
-    steps = torch.tensor(x.stride()[2:], device=x.device).expand(len(x), -1)
+    steps = _numbers(x.stride()[2:], x.device).expand(len(x), -1)
     base = torch.arange(len(x), device=x.device) * x.stride(0) + (start * steps).sum(1)
     channel = torch.full_like(base, x.stride(1))
     return _gathered(x.reshape(-1), base, channel, steps, x.shape[1], shape)
@@ -280,11 +342,23 @@ def _over(shape: Shape, factor: Factor) -> Shape:
     return tuple(n // f for n, f in zip(shape, factor, strict=True))
 
 
-def _check_fits(subjects: Sequence[Subject], device: torch.device) -> None:
+def fits(subjects: Sequence[Subject], device: torch.device) -> bool:
+    """Whether the images fit into what of the device is for them."""
+    return _needed(subjects) <= _free(device)
+
+
+def _needed(subjects: Sequence[Subject]) -> float:
     coarse = [one.coarse.source for one in subjects if one.coarse]
     sources = [*(one.source for one in subjects), *(one.mask for one in subjects if one.mask), *coarse]
-    needed = sum(4 * math.prod(source.spec.shape) for source in sources)
-    free = torch.cuda.mem_get_info(device)[0] * _SHARE if device.type == "cuda" else math.inf
+    return sum(4 * math.prod(source.spec.shape) for source in sources)
+
+
+def _free(device: torch.device) -> float:
+    return torch.cuda.mem_get_info(device)[0] * _SHARE if device.type == "cuda" else math.inf
+
+
+def _check_fits(subjects: Sequence[Subject], device: torch.device) -> None:
+    needed, free = _needed(subjects), _free(device)
     if needed > free:
         raise RecipeError(
             f"sampling.resident: the images take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of the device are for "

@@ -8,6 +8,7 @@ Reference: Keys 1981, DOI 10.1109/TASSP.1981.1163711
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -31,15 +32,19 @@ class Bicubic(Separable):
 
     def along(self, x: Tensor, axis: int, factor: int, rng: torch.Generator) -> Tensor:
         """The batch with one axis made coarse."""
-        return reduce_axis(x, axis, factor, _taps(factor), mirrored=True)
+        return reduce_axis(x, axis, factor, _taps(factor, x.device), mirrored=True)
 
 
-def _taps(factor: int) -> Tensor:
-    """Shape: (1, 1, K), K the fine voxels that lie within two coarse voxels of the centre."""
+@lru_cache(maxsize=64)
+def _taps(factor: int, device: torch.device) -> Tensor:
+    """The kernel, sent to the device once.
+
+    Shape: (1, 1, K), K the fine voxels that lie within two coarse voxels of the centre
+    """
     width = 4 * factor - factor % 2
     place = (torch.arange(width, dtype=torch.float64) - (width - 1) / 2) / factor
     taps = _cubic(place.abs())
-    return (taps / taps.sum()).reshape(1, 1, -1)
+    return (taps / taps.sum()).reshape(1, 1, -1).to(device)
 
 
 def _cubic(distance: Tensor) -> Tensor:

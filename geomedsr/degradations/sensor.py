@@ -25,8 +25,8 @@ from geomedsr.errors import RecipeError
 
 __all__ = ["Sensor", "build", "gaussian_sigma"]
 
-_DIGITS = 3
-"""Drawn values are rounded to this many digits, finer than any that is published, so that few Gaussians are sought."""
+_STEPS = 1000
+"""Drawn values are rounded to thousandths, finer than any that is published, so that few Gaussians are sought."""
 
 
 @lru_cache(maxsize=4096)
@@ -87,20 +87,43 @@ class Sensor(Separable):
                 f"degradation sensor: mtf has {self.maps} values for {x.shape[1]} channels; give one for each, "
                 "one for all, or one range for all as [[low, high]]."
             )
-        return average_axis(filter_axis(x, axis, self._taps(factor, x.shape[0], rng)), axis, factor)
+        return average_axis(filter_axis(x, axis, self._taps(factor, x, rng)), axis, factor)
 
-    def _taps(self, factor: int, count: int, rng: torch.Generator) -> Tensor:
-        """Shape: (count, maps, K), or (1, maps, K) where nothing is drawn."""
-        kernels = [[gaussian_taps(gaussian_sigma(mtf, factor)) for mtf in row] for row in self._values(count, rng)]
-        width = max(len(kernel) for row in kernels for kernel in row)
-        return torch.tensor([[_widened(kernel, width) for kernel in row] for row in kernels])
-
-    def _values(self, count: int, rng: torch.Generator) -> list[list[float]]:
-        """The MTF of each map, for each image where any is drawn."""
+    def _taps(self, factor: int, x: Tensor, rng: torch.Generator) -> Tensor:
+        """Shape: (B, maps, K) for a batch x, or (1, maps, K) where nothing is drawn."""
+        tables = _kernels(self.ranges, factor, x.device)
         if not any(one.random for one in self.ranges):
-            return [[one.low for one in self.ranges]]
-        columns = [torch.as_tensor(one.draw(count, rng)).expand(count).tolist() for one in self.ranges]
-        return [[round(value, _DIGITS) for value in row] for row in zip(*columns, strict=True)]
+            return torch.stack([table[:1] for table in tables], 1)
+        return torch.stack([table[self._row(one, x, rng)] for one, table in zip(self.ranges, tables, strict=True)], 1)
+
+    def _row(self, one: Range, x: Tensor, rng: torch.Generator) -> Tensor:
+        """Which kernel of its table each image has.
+
+        Shape: (B,)
+        """
+        drawn = one.draw(len(x), rng)
+        if not isinstance(drawn, Tensor):
+            return torch.zeros(len(x), dtype=torch.long, device=x.device)
+        return (drawn.to(x.device).double() * _STEPS).round().long() - round(one.low * _STEPS)
+
+
+@lru_cache(maxsize=64)
+def _kernels(ranges: tuple[Range, ...], factor: int, device: torch.device) -> list[Tensor]:
+    """For each range the kernels of all its values, on the device, so that drawing from them waits for nothing.
+
+    Shape: (values, K) each
+    """
+    values = [_values(one) for one in ranges]
+    found = [[gaussian_taps(gaussian_sigma(mtf, factor)) for mtf in each] for each in values]
+    width = max(len(kernel) for each in found for kernel in each)
+    return [torch.tensor([_widened(kernel, width) for kernel in each], device=device) for each in found]
+
+
+def _values(one: Range) -> list[float]:
+    """All values that a range may draw; a number is kept as it is."""
+    if not one.random:
+        return [one.low]
+    return [step / _STEPS for step in range(round(one.low * _STEPS), round(one.high * _STEPS) + 1)]
 
 
 def _widened(kernel: list[float], width: int) -> list[float]:

@@ -122,7 +122,7 @@ def _candidates(exact: TorchBackend, backend: str, precision: str, left: float) 
 def _make(network: Network, exact: TorchBackend, backend: str, precision: str) -> Backend:
     if backend == "openvino":
         return OpenvinoBackend(network, precision)
-    return exact if precision == "float32" else TorchBackend(network, exact.device, precision)
+    return exact if precision == "float32" else TorchBackend(network, exact.device, precision, exact.tell)
 
 
 def _fastest(

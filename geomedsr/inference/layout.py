@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geomedsr.data.sampling import planar_axes
 from geomedsr.errors import ModelError
@@ -46,9 +48,12 @@ class Layout:
 
     def to_batch(self, voxels: Voxels) -> Voxels:
         """(C, *S) of the image to (B, C, *S) of the network; contiguous."""
+        return np.ascontiguousarray(self.as_batch(voxels))
+
+    def as_batch(self, numbers: NDArray[Any]) -> NDArray[Any]:
+        """The same in whatever order they lie: a view where there is one."""
         order = (*(axis + 1 for axis in self.others), 0, *(axis + 1 for axis in self.axes))
-        shape = self.batch_shape(voxels.shape[1:])
-        return np.ascontiguousarray(voxels.transpose(order)).reshape(shape)
+        return numbers.transpose(order).reshape(self.batch_shape(numbers.shape[1:]))
 
     def from_batch(self, batch: Voxels, slices: Shape) -> Voxels:
         """(B, C, *S) of the network to (C, *S) of the image, a view; `slices` are the lengths of the other axes."""

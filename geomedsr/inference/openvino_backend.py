@@ -56,6 +56,7 @@ class OpenvinoBackend:
 
     name = "openvino"
     device = "cpu"
+    relay = None
 
     def __init__(self, network: Network, precision: str = "float32", folder: str | Path | None = None) -> None:
         if precision not in PRECISIONS:

@@ -29,7 +29,8 @@ class _StoppedError(Exception):
 class _Lane(Generic[T]):
     """A bounded queue of items in order, which either end can close."""
 
-    def __init__(self) -> None:
+    def __init__(self, depth: int = DEPTH) -> None:
+        self._depth = depth
         self._items: deque[T] = deque()
         self._change = threading.Condition()
         self._ended = self._stopped = False
@@ -38,7 +39,7 @@ class _Lane(Generic[T]):
     def put(self, item: T) -> None:
         """Waits for room. Raises `_StoppedError` when the other end has stopped."""
         with self._change:
-            self._change.wait_for(lambda: self._stopped or len(self._items) < DEPTH)
+            self._change.wait_for(lambda: self._stopped or len(self._items) < self._depth)
             if self._stopped:
                 raise _StoppedError
             self._items.append(item)
@@ -123,10 +124,10 @@ class Behind(Generic[T]):
     what still waits. `waited` counts the seconds that the producer had to wait, the last ones included.
     """
 
-    def __init__(self, function: Callable[[T], None]) -> None:
+    def __init__(self, function: Callable[[T], None], depth: int = DEPTH) -> None:
         self.waited = 0.0
         self._function = function
-        self._lane: _Lane[T] = _Lane()
+        self._lane: _Lane[T] = _Lane(depth)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="geomedsr-writer", daemon=True)
 

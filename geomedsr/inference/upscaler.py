@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +17,16 @@ from numpy.typing import NDArray
 from geomedsr.data.intensity import Intensity, IntensityRule
 from geomedsr.errors import ModelError, OutOfMemoryError
 from geomedsr.grid import Box, Factor, Shape
-from geomedsr.image import ImageSpec, Sink, Source, Voxels
+from geomedsr.image import ImageSpec, Sink, Source, StoredSink, StoredSource, Voxels
 from geomedsr.inference import fill
 from geomedsr.inference.backend import Backend, TorchBackend
 from geomedsr.inference.carry import Carry, Pace
 from geomedsr.inference.choice import Choice, check_asked, choose
 from geomedsr.inference.layout import Layout, layout_of
-from geomedsr.inference.memory import FRUGAL, is_exhausted, release, steady_heap
+from geomedsr.inference.memory import is_exhausted, release, spent_freely, steady_heap
+from geomedsr.inference.relay import PLAIN, Passage, Pending, is_narrow, passage_of
 from geomedsr.inference.stream import DEPTH, Ahead, Behind
-from geomedsr.inference.windows import Demand, Work, choose_window, halve
+from geomedsr.inference.windows import FILL, FILL_BESIDE, Demand, Work, choose_window, halve
 from geomedsr.networks._network import Network
 from geomedsr.tiling import Plan, Tile
 
@@ -52,11 +54,15 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """A tile, its batch (None: there is nothing valid to keep) and which of its voxels are invalid (None: none)."""
+    """A tile, its batch (None: there is nothing valid to keep) and which of its voxels are invalid (None: none).
+
+    `passage` is how the batch travels to a device: what is done there is not done here.
+    """
 
     tile: Tile
-    batch: Voxels | None
+    batch: NDArray[Any] | None
     invalid: NDArray[np.bool_] | None
+    passage: Passage = PLAIN
 
 
 class Upscaler:
@@ -177,7 +183,7 @@ class Upscaler:
 
     @cached_property
     def _exact(self) -> TorchBackend:
-        return TorchBackend(self._network, self._device)
+        return TorchBackend(self._network, self._device, tell=self._told)
 
     def _layout(self, spec: ImageSpec) -> Layout:
         return layout_of(self._network.task, spec, self._axes)
@@ -213,7 +219,8 @@ class Upscaler:
     def _window(self, work: Work, layout: Layout, backend: Backend, sharers: int = 1, carries: bool = False) -> Shape:
         pace = Pace(backend, layout, carries)
         demand = _demand(work, pace)
-        limit = self._memory or backend.available() // (2 * sharers)
+        at_hand = backend.available()
+        limit = self._memory or at_hand // (2 * sharers)
         if self._network.reach is None:
             if (needed := demand(work.padded).bytes) > limit:
                 raise ModelError(
@@ -223,7 +230,8 @@ class Upscaler:
             return work.padded
         if self._tile is not None:
             return self._asked(work, self._tile)
-        window = choose_window(work, demand, self._memory or FRUGAL, limit, pace.axes)
+        frugal = self._memory or spent_freely(backend.device, at_hand)
+        window = choose_window(work, demand, frugal, limit, pace.axes, FILL_BESIDE if backend.relay else FILL)
         if window is None:
             needed = demand(work.smallest).bytes
             raise OutOfMemoryError(
@@ -281,6 +289,10 @@ class Session:
         self._source, self._sink, self._layout, self._work = source, sink, layout, work
         self._intensity, self._progress = intensity, progress
         self._total = math.prod(sink.spec.grid.shape)
+        self._relay = backend.relay
+        self._passage = passage_of(source.spec, sink.spec, intensity)
+        spec = source.spec
+        self._loads = self._relay is not None and is_narrow(spec) and spec.nodata is None and not spec.has_holes
 
     def run(self, boxes: Iterable[Box] | None = None) -> None:
         """Reads, runs and writes all of the image, or some boxes of the output, in their order.
@@ -288,23 +300,39 @@ class Session:
         Where memory runs out, the tiles that are left are cut smaller.
         """
         plan = self._work.plan(self.window)
-        axis = Pace(self.backend, self._layout).axis(self._work, self.window) or 0
-        tiles: Iterable[Tile] = plan.along(axis) if boxes is None else chain.from_iterable(map(plan.refit, boxes))
+        axis = Pace(self.backend, self._layout).axis(self._work, self.window)
+        ordered = plan if axis is None else plan.along(axis)
+        tiles: Iterable[Tile] = ordered if boxes is None else chain.from_iterable(map(plan.refit, boxes))
         self._tell()
-        with steady_heap() if self.backend.device == "cpu" else nullcontext(), Behind(self._write) as behind:
+        began, depth = time.perf_counter(), DEPTH * (self._relay.size if self._relay else 1)
+        # A GPU's activations are not the heap's.
+        heap = nullcontext() if self._relay else steady_heap()
+        with heap, self._settled(), Behind(self._write, depth) as behind:
             while (left := self._pass(tiles, behind)) is not None:
                 tiles = left
         self.waited += behind.waited
+        if self._relay:
+            # The stages only start what a GPU does: how long it stood still is what its own clock leaves.
+            self.waited = max(0.0, time.perf_counter() - began - self.computed / self._relay.size)
         self._tell()
 
-    def _pass(self, tiles: Iterable[Tile], behind: Behind[tuple[_Loaded, Voxels | None]]) -> Iterator[Tile] | None:
+    @contextmanager
+    def _settled(self) -> Iterator[None]:
+        """Leaves nothing on its way, whatever happens."""
+        try:
+            yield
+        finally:
+            if self._relay:
+                self._relay.settle()
+
+    def _pass(self, tiles: Iterable[Tile], behind: Behind[_Item]) -> Iterator[Tile] | None:
         """Tiles of one window, until all are done (None) or memory runs out (the smaller tiles that are left)."""
         rest = _Resumable(tiles)
         carry = Carry(Pace(self.backend, self._layout), self._work, self.window)
         with Ahead(self._read, rest) as ahead:
             try:
                 for loaded in ahead:
-                    result = None if loaded.batch is None else self._forward(carry, loaded.tile, loaded.batch)
+                    result = None if loaded.batch is None else self._forward(carry, loaded)
                     rest.done()
                     behind.put((loaded, result))
                     del loaded, result  # not to live on beside the next ones
@@ -316,13 +344,18 @@ class Session:
                 reason = str(error)
             finally:
                 self.waited += ahead.waited
+        if self._relay:
+            self._relay.let_go()
         release(self.backend.device)
         return self._smaller(rest.left(), reason)
 
-    def _forward(self, carry: Carry, tile: Tile, batch: Voxels) -> Voxels:
+    def _forward(self, carry: Carry, loaded: _Loaded) -> Voxels | Pending:
+        assert loaded.batch is not None
+        if self._relay:
+            return self._relay.start(loaded.batch, loaded.passage)
         began = time.perf_counter()
         try:
-            return carry.run(tile, batch)
+            return carry.run(loaded.tile, loaded.batch)
         finally:
             self.computed += time.perf_counter() - began
 
@@ -340,15 +373,20 @@ class Session:
 
     def _read(self, tile: Tile) -> _Loaded:
         """The reader's stage: from physical values to what the network sees."""
+        if self._loads and isinstance(self._source, StoredSource):
+            stored = _padded(self._source.load(tile.read), tile)
+            return _Loaded(tile, self._layout.as_batch(stored), None, self._passage)
         voxels = self._source.read(tile.read)
         invalid = ~np.isfinite(voxels)
         spoilt = bool(invalid.any())
         if spoilt and invalid[(slice(None), *self._beneath(tile).slices)].all():
             return _Loaded(tile, None, invalid)
-        voxels = self._filled(tile) if spoilt else self._intensity.apply(voxels)
-        if any(tile.pad):
-            voxels = np.pad(voxels, [(0, 0), *((0, pad) for pad in tile.pad)], mode="edge")
-        return _Loaded(tile, self._layout.to_batch(voxels), invalid if spoilt else None)
+        passage = self._passage if self._relay and not spoilt else PLAIN
+        if spoilt:
+            voxels = self._filled(tile)
+        elif passage is PLAIN:
+            voxels = self._intensity.apply(voxels)
+        return _Loaded(tile, self._layout.to_batch(_padded(voxels, tile)), invalid if spoilt else None, passage)
 
     def _filled(self, tile: Tile) -> Voxels:
         """The tile read once more with as much around it as the filling looks at."""
@@ -363,25 +401,48 @@ class Session:
         start = tuple(a // f for a, f in zip(tile.keep.start, factor, strict=True))
         return Box(start, tuple(-(-b // f) for b, f in zip(tile.keep.stop, factor, strict=True)))
 
-    def _write(self, item: tuple[_Loaded, Voxels | None]) -> None:
+    def _write(self, item: _Item) -> None:
         """The writer's stage: back to physical values, invalid where the input was."""
-        loaded, batch = item
-        tile, keep = loaded.tile, (slice(None), *loaded.tile.keep.slices)
+        loaded, result = item
+        if isinstance(result, Pending):
+            with result as batch:
+                self._put(loaded, batch)
+            self.computed += result.computed
+        else:
+            self._put(loaded, result)
+        self.written += loaded.tile.write.size
+        self.tiles += 1
+
+    def _put(self, loaded: _Loaded, batch: NDArray[Any] | None) -> None:
+        tile = loaded.tile
         if batch is None:
             shape = (self._layout.channels, *tile.write.shape)
-            voxels = np.full(shape, np.nan, np.float32)
-        else:
-            slices = tuple(tile.window[axis] for axis in self._layout.others)
-            voxels = self._layout.from_batch(batch, slices)[keep]
-            voxels = voxels if self._intensity == Intensity() else self._intensity.invert(voxels)
-        if batch is not None and loaded.invalid is not None:
+            self._sink.write(tile.write, np.full(shape, np.nan, np.float32))
+            return
+        slices = tuple(tile.window[axis] for axis in self._layout.others)
+        voxels = self._layout.from_batch(batch, slices)[(slice(None), *tile.keep.slices)]
+        if loaded.passage is PLAIN and self._intensity != Intensity():
+            voxels = self._intensity.invert(voxels)
+        if loaded.invalid is not None:
             beneath = self._beneath(tile)
             mask = fill.spread(loaded.invalid[(slice(None), *beneath.slices)], self._work.factor)
             inner = tile.keep.relative_to(beneath.scaled(self._work.factor).start)
             voxels[mask[(slice(None), *inner.slices)]] = np.nan
-        self._sink.write(tile.write, voxels)
-        self.written += tile.write.size
-        self.tiles += 1
+        if voxels.dtype != np.float32 and isinstance(self._sink, StoredSink):
+            self._sink.store(tile.write, voxels)
+        else:
+            self._sink.write(tile.write, voxels.astype(np.float32, copy=False))
+
+
+def _padded(numbers: NDArray[Any], tile: Tile) -> NDArray[Any]:
+    """A tile's numbers as the window that the network sees."""
+    if not any(tile.pad):
+        return numbers
+    return np.pad(numbers, [(0, 0), *((0, pad) for pad in tile.pad)], mode="edge")
+
+
+_Item = tuple[_Loaded, Voxels | Pending | None]
+"""What goes to the writer: a tile and its result (None: it is all invalid)."""
 
 
 class _Resumable:

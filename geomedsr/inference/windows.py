@@ -11,12 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from itertools import product
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
 
 from geomedsr.grid import Factor, Shape
 from geomedsr.tiling import Plan, plan, smallest_window
 
-__all__ = ["Demand", "Work", "choose_window", "halve"]
+__all__ = ["FILL", "FILL_BESIDE", "Demand", "Work", "choose_window", "halve"]
 
 _DEAR = 1.15
 """Above this redundancy more than the frugal memory is spent."""
@@ -36,8 +39,11 @@ _AGAIN_COST = 0.01
 _ACROSS_COST = 0.005
 """What it costs to go on along a later axis: its rows do not lie together in memory and in files."""
 
-_FILL_COST = 0.1
+FILL = 0.1
 """What a single tile costs more than many: nothing overlaps with its reading and writing."""
+
+FILL_BESIDE = 0.25
+"""The same beside a GPU, which computes that much faster than a host reads and writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,57 +93,93 @@ class Demand:
     large: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    window: Shape
-    redundancy: float
-    cost: float
-
-
 def choose_window(
-    work: Work, demand: Callable[[Shape], Demand], frugal: int, limit: int, carries: Collection[int] = ()
+    work: Work,
+    demand: Callable[[Shape], Demand],
+    frugal: int,
+    limit: int,
+    carries: Collection[int] = (),
+    fill: float = FILL,
 ) -> Shape | None:
     """The window of the least cost within `frugal` bytes, or within `limit` where that saves much; None: none fits.
 
-    `carries` are the axes on which a tile can go on where the one before ended: there its halo costs nothing.
+    `carries` are the axes on which a tile can go on where the one before ended: there its halo costs nothing. `fill` is
+    what a single tile costs more than many, of which one is read and another written while it runs.
     """
-    choices = sorted(_choices(work, carries), key=lambda choice: choice.cost)
-    best: _Choice | None = None
+    choices = _choices(work, tuple(carries), fill)
+    best: int | None = None
     budget = min(frugal, limit)
     while True:
         found = _first(choices, demand, budget)
-        if found and (best is None or found.redundancy < best.redundancy * _WORTH):
+        if found is not None and (best is None or choices.redundancy[found] < choices.redundancy[best] * _WORTH):
             best = found
-        if budget >= limit or (best and best.redundancy <= _DEAR):
-            return best.window if best else None
+        if budget >= limit or (best is not None and choices.redundancy[best] <= _DEAR):
+            return None if best is None else choices.window(best)
         budget = min(2 * budget, limit)
 
 
-def _first(choices: list[_Choice], demand: Callable[[Shape], Demand], budget: int) -> _Choice | None:
-    """The cheapest choice that fits; one that is not large only where no other fits."""
+@dataclass(frozen=True, slots=True)
+class _Choices:
+    """Windows with how much of their work is done twice, the cheapest first. There may be ten thousand."""
+
+    windows: NDArray[np.int64]
+    redundancy: NDArray[np.float64]
+
+    def window(self, index: int) -> Shape:
+        return tuple(int(length) for length in self.windows[index])
+
+
+def _first(choices: _Choices, demand: Callable[[Shape], Demand], budget: int) -> int | None:
+    """The cheapest choice that fits; one that is not large only where no other fits.
+
+    What takes no less than a window that does not fit is not asked about: a demand grows with the voxels.
+    """
     spare = None
-    for choice in choices:
-        found = demand(choice.window)
-        if found.bytes <= budget:
-            if found.large:
-                return choice
-            spare = spare or choice
+    voxels = choices.windows.prod(1)
+    left = np.arange(len(voxels))
+    while left.size:
+        index = int(left[0])
+        found = demand(choices.window(index))
+        if found.bytes > budget:
+            left = left[voxels[left] < voxels[index]]
+            continue
+        if found.large:
+            return index
+        spare, left = index if spare is None else spare, left[1:]
     return spare
 
 
-def _choices(work: Work, carries: Collection[int]) -> Iterator[_Choice]:
-    axes = [list(_lengths(work, axis)) for axis in range(len(work.shape))]
-    pixels = math.prod(work.shape)
-    for combination in product(*axes):
-        window = tuple(length for length, _, _ in combination)
-        counts = tuple(count for _, count, _ in combination)
-        tiles, carried = math.prod(counts), work.carried(counts, carries)
-        lengths = (work.padded[a] if a == carried else n * c for a, (n, c, _) in enumerate(combination))
-        seen = math.prod(lengths) / pixels
-        splitting = sum(_SPLIT_COST + again * _AGAIN_COST for _, count, again in combination if count > 1)
-        across = _ACROSS_COST * carried if carried is not None and counts[carried] > 1 else 0.0
-        cost = seen + tiles * _TILE_COST / pixels + splitting + across + _FILL_COST / tiles
-        yield _Choice(window, seen, cost)
+@lru_cache(maxsize=8)
+def _choices(work: Work, carries: tuple[int, ...], fill: float) -> _Choices:
+    """The windows of a work; kept, as the images of a folder are mostly alike."""
+    axes = [np.array(list(_lengths(work, axis))) for axis in range(len(work.shape))]
+    lengths, counts, again = (_combined([axis[:, column] for axis in axes]) for column in range(3))
+    pixels, tiles, split = math.prod(work.shape), counts.prod(1), counts > 1
+    spans, across = _spans(work, lengths, counts, carries)
+    seen = spans.prod(1) / pixels
+    splitting = (split * (_SPLIT_COST + _AGAIN_COST * again)).sum(1)
+    cost = seen + tiles * _TILE_COST / pixels + splitting + across + fill / tiles
+    order = np.argsort(cost, kind="stable")
+    return _Choices(lengths[order].astype(np.int64), seen[order])
+
+
+def _spans(
+    work: Work, lengths: NDArray[np.float64], counts: NDArray[np.float64], carries: tuple[int, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How many voxels are seen on each axis in all, and what it costs that tiles go on along one (`Work.carried`)."""
+    spans, across = lengths * counts, np.zeros(len(lengths))
+    left = np.ones(len(lengths), bool)
+    for axis in carries:
+        goes_on = left & (counts[:, axis] > 1)
+        spans[goes_on, axis] = work.padded[axis]
+        across[goes_on] = _ACROSS_COST * axis
+        left &= ~goes_on
+    return spans, across
+
+
+def _combined(axes: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Every combination of one value of each axis, a row each, the last axis' changing fastest."""
+    return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(axes))
 
 
 def _lengths(work: Work, axis: int) -> Iterator[tuple[int, int, float]]:

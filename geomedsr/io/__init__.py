@@ -5,24 +5,51 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import cast
 
 from geomedsr import registry
 from geomedsr.errors import InputError
 from geomedsr.image import Format
+from geomedsr.io._limits import Limits, limits, size, within
 from geomedsr.io._zarr_place import Place, is_url, reach_errors
 
-__all__ = ["exists_at", "format_of", "is_archive", "is_url", "levels_of", "suffix_of", "suffixes"]
+__all__ = [
+    "Limits",
+    "exists_at",
+    "files_of",
+    "format_of",
+    "is_archive",
+    "is_url",
+    "levels_of",
+    "limits",
+    "size",
+    "suffix_of",
+    "suffixes",
+    "within",
+]
 
 
 @cache
 def suffixes() -> dict[str, str]:
     """Each known suffix and the format that reads it, longest suffix first."""
     table: dict[str, str] = {}
-    for name in registry.names("io"):
-        module = registry.load("io", name)
-        table.update(dict.fromkeys(module.SUFFIXES, name))
+    for name, module in _doors().items():
+        if not isinstance(module, str):
+            table.update(dict.fromkeys(module.SUFFIXES, name))
     return dict(sorted(table.items(), key=lambda item: -len(item[0])))
+
+
+@cache
+def _doors() -> dict[str, ModuleType | str]:
+    """Each format's module, or the name of the library that it stands on and that is not installed."""
+    doors: dict[str, ModuleType | str] = {}
+    for name in registry.names("io"):
+        try:
+            doors[name] = registry.load("io", name)
+        except ModuleNotFoundError as error:
+            doors[name] = str(error.name)
+    return doors
 
 
 def suffix_of(path: Path) -> str | None:
@@ -59,7 +86,9 @@ def format_of(path: Path) -> Format:
     if is_url(path) and suffix != ".zarr":
         raise InputError(f"{Place(path)} is a URL and no zarr store; fetch other files first (a store ends in .zarr).")
     if suffix is None:
-        raise InputError(f"{path} has no suffix that is known; known are {', '.join(sorted(suffixes()))}.")
+        shut = [f"{name} needs {missing}" for name, missing in _doors().items() if isinstance(missing, str)]
+        closed = f"; {', '.join(shut)}, which is not installed" if shut else ""
+        raise InputError(f"{path} has no suffix that is known; known are {', '.join(sorted(suffixes()))}{closed}.")
     return cast(Format, registry.load("io", suffixes()[suffix]))
 
 
@@ -71,3 +100,13 @@ def levels_of(path: Path) -> tuple[Path, ...]:
     """
     levels = getattr(format_of(path), "levels", None)
     return (path,) if levels is None else cast(tuple[Path, ...], levels(path))
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """The files that the voxels at a path come from: its own, and those that it names.
+
+    Raises:
+        InputError: it names what it may not.
+    """
+    found = getattr(format_of(path), "files_of", None)
+    return (path,) if found is None or not path.is_file() else tuple(found(path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+from geomedsr.io._admitted import RASTER_DRIVERS
+from geomedsr.io._limits import limits
+
 __all__ = ["FAILURES", "Complaints", "driver_of", "gdal", "georeferencing_optional", "open_for_reading", "reason_of"]
 
 FAILURES = (RasterioError, CPLE_BaseError, OSError, ValueError, TypeError, MemoryError)
@@ -24,7 +28,27 @@ FAILURES = (RasterioError, CPLE_BaseError, OSError, ValueError, TypeError, Memor
 _CACHE_BYTES = 64 * 1024**2
 # GDAL's own default is 5 % of the machine, whatever the image: a bounded stream needs a bounded cache.
 
-_DRIVERS = {".tif": "GTiff", ".tiff": "GTiff", ".jp2": "JP2OpenJPEG", ".vrt": "VRT"}
+_SETTINGS: dict[str, Any] = {
+    "GDAL_CACHEMAX": _CACHE_BYTES,
+    "GDAL_TIFF_INTERNAL_MASK": True,
+    "GDAL_VRT_ENABLE_PYTHON": "NO",
+    "GDAL_VRT_ENABLE_RAWRASTERBAND": "NO",
+    "GTIFF_IGNORE_READ_ERRORS": False,
+    "GTIFF_POINT_GEO_IGNORE": False,
+}
+"""What must not depend on the environment: code in files, raw bytes as voxels, damage passed over, half a voxel."""
+
+_OFFLINE = {"CPL_VSIL_CURL_ALLOWED_FILENAME": "none"}
+
+
+_HARMLESS = ("color channels and ExtraSamples doesn't match SamplesPerPixel",)
+"""What GDAL mends by itself, rightly: files of some Sentinel-2 services do not say that bands are no colours."""
+
+_DAMAGE = re.compile("corrupt|premature|extraneous|truncated", re.IGNORECASE)
+"""In what a decoder says of voxels that it made up where bytes were missing, a warning in its eyes."""
+
+_CLASS = re.compile(r"^CPLE_\w+ in ")
+"""What rasterio puts before GDAL's own words."""
 
 
 @dataclass
@@ -38,6 +62,17 @@ class Complaints:
     def last(self) -> str:
         """The last sentence, the gravest kind first; empty when all was well."""
         return next(reversed(self.errors or self.warnings), "")
+
+    @property
+    def damage(self) -> str | None:
+        """A warning while voxels were read that says that they are not the file's, or None."""
+        return next((text.rstrip(".") for text in self.warnings if _DAMAGE.search(text)), None)
+
+    def doubts(self, path: Path) -> tuple[str, ...]:
+        """The warnings that say something of a file, once each, as sentences."""
+        said = (text.removeprefix(f"{path.name}: ").rstrip(".") for text in self.warnings)
+        heard = dict.fromkeys(text for text in said if not any(known in text for known in _HARMLESS))
+        return tuple(f"GDAL warns of {path.name}: {text}." for text in heard)
 
 
 class _Ear(logging.Handler):
@@ -55,7 +90,7 @@ class _Ear(logging.Handler):
         listeners: list[Complaints] = getattr(self.local, "listeners", [])
         for listener in listeners:
             kind = listener.errors if record.levelno >= logging.ERROR else listener.warnings
-            kind.append(record.getMessage())
+            kind.append(_CLASS.sub("", record.getMessage()))
 
     @contextmanager
     def listening(self) -> Iterator[Complaints]:
@@ -98,8 +133,11 @@ _hush_libtiff()
 
 @contextmanager
 def gdal() -> Iterator[Complaints]:
-    """GDAL in the calling thread with a bounded block cache; gives what it complains about."""
-    options: dict[str, Any] = {"GDAL_CACHEMAX": _CACHE_BYTES, "GDAL_TIFF_INTERNAL_MASK": True}
+    """GDAL in the calling thread with a bounded block cache; gives what it complains about.
+
+    It asks no server unless `limits` let it.
+    """
+    options = _SETTINGS if limits().remote else {**_SETTINGS, **_OFFLINE}
     with rasterio.Env(**options), _EAR.listening() as complaints:
         yield complaints
 
@@ -114,7 +152,7 @@ def georeferencing_optional() -> Iterator[list[warnings.WarningMessage]]:
 
 def driver_of(path: Path) -> str:
     """The one GDAL driver that may open a path; a file of another kind under that name is refused by it."""
-    return _DRIVERS[path.suffix.lower()]
+    return RASTER_DRIVERS[path.suffix.lower()]
 
 
 def open_for_reading(path: Path) -> tuple[Any, bool]:

@@ -16,14 +16,16 @@ from rasterio.io import DatasetReader
 from geomedsr.errors import OutputError
 from geomedsr.grid import Factor, Grid
 from geomedsr.image import ImageSpec
+from geomedsr.io._admitted import NUMBERS
 from geomedsr.io._coding import PLAIN, Coding, fitting_nodata, holds, scaling_of, spare_nodata
+from geomedsr.io._crs import crs_of
 from geomedsr.io._geotiff_gdal import FAILURES, open_for_reading
 from geomedsr.io._geotiff_passport import Band, Passport
 from geomedsr.io._geotiff_stamp import stored_crs
 
 __all__ = ["Plan", "planned"]
 
-_STORED = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64")
+_LONGEST = 2**31 - 1
 _COLOURS = ("red", "green", "blue")
 
 
@@ -106,8 +108,11 @@ def planned(path: Path, spec: ImageSpec) -> Plan:
     dtype = spec.dtype.newbyteorder("=")
     if spec.grid.ndim != 2:
         raise OutputError(f"{path.name} would be a GeoTIFF, which has 2 axes; the image has {spec.grid.ndim}.")
-    if dtype.name not in _STORED:
-        raise OutputError(f"{path.name} cannot store {spec.dtype}; choose one of {', '.join(_STORED)}.")
+    if max(spec.grid.shape) > _LONGEST:
+        sides = " x ".join(map(str, spec.grid.shape))
+        raise OutputError(f"{path.name} cannot be {sides} voxels: a GeoTIFF has at most {_LONGEST} on an axis.")
+    if dtype.name not in NUMBERS:
+        raise OutputError(f"{path.name} cannot store {spec.dtype}; choose one of {', '.join(NUMBERS)}.")
     passport = _passport(spec).with_provenance(spec.provenance)
     codings = tuple(_codings(passport, spec, dtype))
     mask = _mask(passport, codings)
@@ -134,7 +139,7 @@ def _crs(path: Path, text: str) -> str:
         raise OutputError(f"{path.name} cannot say where it is: '{text:.80}' is no CRS known here.") from error
     if stored is None:
         raise OutputError(f"{path.name} cannot say where it is: a GeoTIFF has no place for the CRS '{text:.80}'.")
-    before, after = CRS.from_user_input(text), CRS.from_wkt(stored)
+    before, after = crs_of(text), CRS.from_wkt(stored)
     if before.to_authority() and after != before:
         code = ":".join(before.to_authority())
         raise OutputError(f"{path.name} cannot say where it is: a GeoTIFF would turn {code} into another CRS.")

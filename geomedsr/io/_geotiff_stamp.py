@@ -15,6 +15,7 @@ from rasterio.errors import CRSError
 from rasterio.io import DatasetWriter, MemoryFile
 
 from geomedsr.grid import Factor
+from geomedsr.io._crs import crs_of
 from geomedsr.io._geotiff_gdal import gdal, georeferencing_optional
 from geomedsr.io._geotiff_passport import Band, Passport, Tags, rescaled_gcps, rescaled_rpcs, wkt_of
 
@@ -112,7 +113,7 @@ def written_crs(text: str) -> CRS:
 
     GDAL writes the parts of some compound CRSs wrongly when they come in full, and forgets their code.
     """
-    crs = CRS.from_user_input(text)
+    crs = crs_of(text)
     return next((form for form in _forms(crs) if _passed(form) == crs), crs)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import mmap
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from zlib_ng import gzip_ng_threaded
 
 from geomedsr.errors import InputError, WriteFailedError
+from geomedsr.io._limits import size
 
 __all__ = ["LEVEL", "Packer", "packed", "start_of", "unpacked", "unpacked_size_fits"]
 
@@ -31,6 +33,7 @@ MAGIC = b"\x1f\x8b"
 
 _IN_MEMORY = 256 << 20
 _BLOCK = 1 << 20
+_MOST_BEHIND = 64 << 20
 _LONGEST_WAIT = 0.5
 _FASTEST_LEVELS = 3
 _DAMAGED = (gzip.BadGzipFile, EOFError, cast(type[Exception], isal_zlib.error))
@@ -58,13 +61,15 @@ def unpacked(path: Path, nbytes: int) -> mmap.mmap | NDArray[np.uint8]:
     Small ones are kept in memory, large ones in a scratch file in the temporary directory that has no name.
 
     Raises:
-        InputError: the file is damaged, or holds less.
+        InputError: the file is damaged, or holds less, or much more.
         WriteFailedError: the temporary directory is full.
     """
     with _gzip_errors(path), igzip_threaded.open(path, "rb") as stream:
         held, found = (_in_memory if nbytes <= _IN_MEMORY else _on_disk)(stream, nbytes)
         while more := len(stream.read(_BLOCK)):
             found += more
+            if found > nbytes + _MOST_BEHIND:
+                raise InputError(f"{path} goes on after its voxels for more than {size(_MOST_BEHIND)}; it is no image.")
     if found < nbytes:
         raise InputError(f"{path} is cut short: {nbytes} bytes are needed, and it unpacks to {found}.")
     return held
@@ -165,7 +170,12 @@ def _in_memory(stream: BufferedReader, nbytes: int) -> tuple[NDArray[np.uint8], 
 
 
 def _on_disk(stream: BufferedReader, nbytes: int) -> tuple[mmap.mmap, int]:
-    found = 0
+    found, where = 0, tempfile.gettempdir()
+    if (free := shutil.disk_usage(where).free) < nbytes:
+        raise WriteFailedError(
+            f"The voxels unpack to {size(nbytes)}, and the temporary folder {where} has {size(free)} free; let TMPDIR "
+            "name another."
+        )
     with tempfile.TemporaryFile(buffering=0) as scratch:
         while found < nbytes and (block := stream.read(min(_BLOCK, nbytes - found))):
             _keep(scratch, block)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from geomedsr.errors import InputError, OutputError
 from geomedsr.io import _gzip
+from geomedsr.io._limits import limits
 from geomedsr.io._nifti_header import SIZES, NiftiHeader
 
 __all__ = [
@@ -30,7 +31,6 @@ _PARTNERS = {
     ".hdr.gz": (".img.gz", ".img"),
     ".img.gz": (".hdr.gz", ".hdr"),
 }
-_LONGEST_EXTENSIONS = 256 << 20
 
 
 def is_packed(path: Path) -> bool:
@@ -95,9 +95,10 @@ def read_header(path: Path) -> NiftiHeader:
     if bare.is_single != is_single(path):
         told = "in the same file" if bare.is_single else "in an .img file beside it"
         raise InputError(f"{path} says that its voxels are {told}, which its name contradicts; rename it.")
-    end = bare.offset if bare.is_single else _LONGEST_EXTENSIONS
-    if end > _LONGEST_EXTENSIONS:
-        raise InputError(f"{path} says that its voxels start at byte {end}; no header is that long.")
+    longest = limits().text
+    end = bare.offset if bare.is_single else longest
+    if end > longest:
+        raise InputError(f"{path} says that its voxels start at byte {end}; no header is longer than {longest}.")
     after = _start_of(path, end)[size:]
     return NiftiHeader.parse(block[:size], after, path.name)
 

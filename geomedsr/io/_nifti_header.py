@@ -99,7 +99,10 @@ class NiftiHeader:
         """
         offset = float(self.fields["vox_offset"])
         if self.is_single and offset == 0:
-            return len(self.block) + 4
+            # By the standard that is byte 0 or 348, by most readers 352: voxels would be taken from the wrong place.
+            raise InputError(
+                f"{self.name} says that its voxels start at byte 0, in its header; let vox_offset say where they do."
+            )
         if not (math.isfinite(offset) and offset == int(offset) and offset >= (len(self.block) * self.is_single)):
             raise InputError(f"{self.name} says that its voxels start at byte {offset:g}, which cannot be.")
         return int(offset)
@@ -148,6 +151,24 @@ class NiftiHeader:
         dims = self._dims
         return next((axis for axis, n in enumerate(dims, 1) if axis > 3 and n > 1), 4)
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What the header says that cannot be meant, in sentences; the voxels are read all the same."""
+        fields, scaled = self.fields, self.layout.components == 1
+        slope, bits = float(fields["scl_slope"]), int(fields["bitpix"])
+        meant = 8 * self.dtype.itemsize * self.layout.components
+        placeless = int(fields["sform_code"]) <= 0 and int(fields["qform_code"]) <= 0
+        told = {
+            f"has the slope {slope:g}, which scales nothing; its stored numbers are taken as they are": (
+                scaled and (slope == 0 or math.isinf(slope))
+            ),
+            "says by neither a qform nor an sform where it lies; its output will not, either": placeless,
+            f"says {bits} bits for a voxel (bitpix), and its data type has {meant}; the data type counts": (
+                bits not in (0, meant)
+            ),
+        }
+        return tuple(f"{self.name} {text}." for text, holds in told.items() if holds)
+
     @cached_property
     def grid(self) -> Grid:
         """Where the voxels are: by the sform if it has a code, else by the qform, else by the spacings alone.
@@ -167,7 +188,7 @@ class NiftiHeader:
             form, affine = "qform", qform_of(fields)
         else:
             form, affine = "set of spacings", fields.get_base_affine()
-        if affine is None:
+        if affine is None or (form == "qform" and not np.isfinite(affine).all()):
             raise InputError(f"The qform of {self.name} is no rotation; mend its quaternion, or give it an sform.")
         try:
             return Grid.from_centres(self._shape, thickened(affine, self._shape), units=units)

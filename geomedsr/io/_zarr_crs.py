@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from rasterio.crs import CRS
-from rasterio.errors import CRSError
+from geomedsr.io._crs import crs_of
+
+if TYPE_CHECKING:
+    from rasterio.crs import CRS
 
 __all__ = ["authority_code", "crs_units", "full_wkt", "grid_mapping_name", "is_same_crs"]
 
@@ -28,6 +30,8 @@ _MAPPINGS = {
 @lru_cache(256)
 def full_wkt(text: str) -> str | None:
     """The whole text of a CRS that is told as WKT, as PROJJSON or by an authority's code; None where it is none."""
+    from rasterio.errors import CRSError
+
     crs = _crs(text)
     if crs is None:
         return None
@@ -39,6 +43,8 @@ def full_wkt(text: str) -> str | None:
 
 def crs_units(text: str) -> str:
     """The units of a CRS's axes ("m", "degree"), or "" where they are unknown."""
+    from rasterio.errors import CRSError
+
     crs = _crs(text)
     try:
         name = "" if crs is None else str(crs.units_factor[0])
@@ -82,9 +88,9 @@ def is_same_crs(one: str, other: str) -> bool:
 
 @lru_cache(256)
 def _crs(text: str) -> CRS | None:
+    from rasterio.errors import CRSError
+
     try:
-        if text.lstrip().startswith("{"):
-            return CRS.from_user_input(json.loads(text))
-        return CRS.from_user_input(text)
-    except (CRSError, ValueError):
+        return crs_of(text)
+    except CRSError:
         return None

@@ -16,16 +16,11 @@ from typing import Any
 import numpy as np
 
 from geomedsr.errors import InputError
+from geomedsr.io._admitted import CODECS, NUMBER_KINDS, SHARDING
 from geomedsr.io._zarr_place import Place
 
 __all__ = ["Node", "checked_name", "consolidated_names", "read_node"]
 
-_COMPRESSORS = {"blosc", "bz2", "gzip", "lz4", "lzma", "zlib", "zstd"}
-_FILTERS = {"astype", "bitround", "delta", "fixedscaleoffset", "packbits", "quantize", "shuffle"}
-_CHECKSUMS = {"adler32", "crc32", "crc32c", "fletcher32", "jenkins_lookup3"}
-_SHARDING = "sharding_indexed"
-_CODECS = _COMPRESSORS | _FILTERS | _CHECKSUMS | {"bytes", "endian", "transpose", _SHARDING}
-_KINDS = "biuf"
 _LARGEST_CHUNK = 1 << 32
 """Bytes of a decoded chunk: more than that at once is refused."""
 _MOST_IN_A_SHARD = 1 << 22
@@ -134,7 +129,7 @@ def _of_format_3(path: Path, data: dict[str, Any]) -> Node:
         return Node(path, 3, is_array=False, attributes=attributes)
     codecs = _codecs_3(data["codecs"])
     outer = _lengths(data["chunk_grid"]["configuration"]["chunk_shape"])
-    inner = [_lengths(codec["configuration"]["chunk_shape"]) for codec in codecs if codec.get("name") == _SHARDING]
+    inner = [_lengths(codec["configuration"]["chunk_shape"]) for codec in codecs if codec.get("name") == SHARDING]
     named = data.get("dimension_names")
     keys = data["chunk_key_encoding"]
     key_prefix, separator = ((), ".") if keys["name"] == "v2" else (("c",), "/")
@@ -160,7 +155,7 @@ def _of_format_3(path: Path, data: dict[str, Any]) -> Node:
 
 def _index_place(codecs: list[dict[str, Any]]) -> tuple[str, int] | None:
     """Where the index of a shard is and how many bytes its checksum has, where it is stored as nearly all are."""
-    told = next((codec["configuration"] for codec in codecs if codec.get("name") == _SHARDING), None)
+    told = next((codec["configuration"] for codec in codecs if codec.get("name") == SHARDING), None)
     if told is None:
         return None
     inside = [one if isinstance(one, dict) else {"name": one} for one in told.get("index_codecs", [])]
@@ -207,7 +202,7 @@ def _lengths(values: list[Any]) -> tuple[int, ...]:
 def _judged(codecs: list[str], dtype: object, node: Node) -> Node:
     """The node with its dtype where that is one we read, or with the reason why it is refused."""
     known = _known_dtype(dtype)
-    strange = sorted(set(codecs) - _CODECS)
+    strange = sorted(set(codecs) - CODECS)
     refusal = None
     if known is None:
         refusal = f"its voxels are of the type {dtype}; only whole and real numbers are images"
@@ -235,4 +230,4 @@ def _known_dtype(dtype: object) -> np.dtype[Any] | None:
         found = np.dtype(dtype)
     except TypeError:
         return None
-    return found if found.kind in _KINDS and found.itemsize <= 8 else None
+    return found if found.kind in NUMBER_KINDS and found.itemsize <= 8 else None

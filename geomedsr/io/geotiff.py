@@ -21,16 +21,19 @@ from geomedsr.errors import GridError, InputError, OutputError
 from geomedsr.grid import Box
 from geomedsr.image import ImageSpec, Sink, Source, Voxels
 from geomedsr.io._coding import Coding, scaling_of
-from geomedsr.io._geotiff_directory import read_directory
+from geomedsr.io._geotiff_beside import check_beside
+from geomedsr.io._geotiff_directory import Directory, read_directory
 from geomedsr.io._geotiff_gdal import FAILURES, Complaints, driver_of, gdal, open_for_reading, reason_of
 from geomedsr.io._geotiff_jp2 import check_jp2
+from geomedsr.io._geotiff_nodata import without_false_nodata
 from geomedsr.io._geotiff_options import creation_of
 from geomedsr.io._geotiff_passport import Passport, passport_of
 from geomedsr.io._geotiff_plan import planned
 from geomedsr.io._geotiff_sink import GeotiffSink
 from geomedsr.io._geotiff_vrt import sources_of
+from geomedsr.io._limits import limits
 
-__all__ = ["SUFFIXES", "check_options", "create_sink", "members", "open_source", "target_spec"]
+__all__ = ["SUFFIXES", "check_options", "create_sink", "files_of", "members", "open_source", "target_spec"]
 
 SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt")
 _WRITABLE = (".tif", ".tiff")
@@ -39,6 +42,15 @@ _WRITABLE = (".tif", ".tiff")
 def members(path: Path) -> Iterator[Path]:
     """The one image of a raster file."""
     yield path
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files that a raster's voxels come from: itself, and those that a virtual one names.
+
+    Raises:
+        InputError: it names what it may not.
+    """
+    return [path, *(sources_of(path) if driver_of(path) == "VRT" else [])]
 
 
 def open_source(path: Path) -> Source:
@@ -95,8 +107,8 @@ class _GeotiffSource:
         self._dataset: DatasetReader | None = None
         with gdal() as complaints, self._failures(complaints):
             dataset, placed = self._open()
-            self._passport = _described(path, dataset, placed)
-            self.spec = _spec(self._passport, dataset.block_shapes[0])
+            self._passport, doubts = _described(path, dataset, placed, complaints)
+            self.spec = _spec(self._passport, dataset.block_shapes[0], doubts)
         self._codings = [Coding(self._passport.dtype, band.nodata, band.scaling) for band in self._passport.bands]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -110,16 +122,16 @@ class _GeotiffSource:
         """
         box.check_inside(self.spec.grid.shape)
         window = Window(box.start[1], box.start[0], box.shape[1], box.shape[0])
+        place = f"{self._path} cannot be read in its voxels {box.start} to {box.stop}"
+        dataset = self._dataset or self._opened_again()
         with gdal() as complaints, self._failures(complaints):
-            dataset = self._dataset or self._open()[0]
             try:
                 stored = dataset.read([band.index for band in self._passport.bands], window=window)
                 hidden = _hidden(dataset, self._passport, window)
             except FAILURES as error:
-                where = f"voxels {box.start} to {box.stop}"
-                raise InputError(
-                    f"{self._path} cannot be read in its {where}: {reason_of(error, complaints)}."
-                ) from error
+                raise InputError(f"{place}: {reason_of(error, complaints)}.") from error
+            if complaints.damage:
+                raise InputError(f"{place}: {complaints.damage}.")
         voxels = np.empty(stored.shape, np.float32)
         for coding, band, out in zip(self._codings, stored, voxels, strict=True):
             out[:] = coding.physical(band)
@@ -133,6 +145,11 @@ class _GeotiffSource:
             with gdal():
                 self._dataset.close()
             self._dataset = None
+
+    def _opened_again(self) -> DatasetReader:
+        """The dataset, with what GDAL says of it said before any of its voxels are read."""
+        with gdal() as complaints, self._failures(complaints):
+            return self._open()[0]
 
     def _open(self) -> tuple[DatasetReader, bool]:
         self._dataset, placed = open_for_reading(self._path)
@@ -150,7 +167,10 @@ class _GeotiffSource:
             raise InputError(f"{self._path} is damaged: {complaints.last}.")
 
 
-def _described(path: Path, dataset: DatasetReader, placed: bool) -> Passport:
+def _described(
+    path: Path, dataset: DatasetReader, placed: bool, complaints: Complaints
+) -> tuple[Passport, tuple[str, ...]]:
+    """What an open raster says, and what of that is doubtful, in sentences."""
     if dataset.count == 0:
         raise InputError(f"{path} holds no voxels: it has no band.")
     if len(dataset.subdatasets) > 1:
@@ -160,7 +180,32 @@ def _described(path: Path, dataset: DatasetReader, placed: bool) -> Passport:
     for scale, offset in zip(dataset.scales, dataset.offsets, strict=True):
         if scale == 0 or not math.isfinite(scale) or not math.isfinite(offset):
             raise InputError(f"{path} has a band of scale {scale} and offset {offset}; a scale is finite and not 0.")
-    return passport_of(path, dataset, placed)
+    _check_budgets(path, dataset)
+    directory = read_directory(path) if driver_of(path) == "GTiff" else None
+    if directory is not None:
+        _check_place(directory, dataset, placed, complaints)
+    passport, doubt = without_false_nodata(passport_of(path, dataset, placed), directory)
+    return passport, (*complaints.doubts(path), *([doubt] if doubt else []))
+
+
+def _check_budgets(path: Path, dataset: DatasetReader) -> None:
+    limits().check_channels(path, dataset.count)
+    limits().check_voxels(path, voxels := dataset.width * dataset.height * dataset.count)
+    if not limits().remote:
+        packed = sum(file.stat().st_size for file in files_of(path))
+        limits().check_unpacked(path, packed=packed, unpacked=voxels * np.dtype(dataset.dtypes[0]).itemsize)
+
+
+def _check_place(directory: Directory, dataset: DatasetReader, placed: bool, complaints: Complaints) -> None:
+    """Refuses a file that says where it is when GDAL does not understand it, and goes on without."""
+    why = f" ({complaints.last.rstrip('.')})" if complaints.last else ""
+    points, points_crs = dataset.gcps
+    is_known = (dataset.crs or points_crs) and not any("crs not found" in text for text in complaints.warnings)
+    if directory.keys is not None and directory.keys.names_crs and not is_known:
+        raise InputError(f"{directory.path} names a CRS in its GeoKeys, which cannot be read{why}; mend it first.")
+    # Of a scale of 0, GDAL makes a control point.
+    if directory.is_placed and not (placed and not (points and dataset.transform.is_identity)):
+        raise InputError(f"{directory.path} has a scale or a transform, which cannot be read{why}; mend it first.")
 
 
 def _hidden(dataset: DatasetReader, passport: Passport, window: Window) -> NDArray[np.bool_] | None:
@@ -174,8 +219,8 @@ def _hidden(dataset: DatasetReader, passport: Passport, window: Window) -> NDArr
     return np.asarray(dataset.read_masks(which, window=window) == 0)
 
 
-def _spec(passport: Passport, chunks: tuple[int, int]) -> ImageSpec:
-    extra: dict[str, object] = {"geotiff": passport}
+def _spec(passport: Passport, chunks: tuple[int, int], doubts: tuple[str, ...]) -> ImageSpec:
+    extra: dict[str, object] = {"geotiff": passport, "warnings": doubts}
     if passport.colormap:
         extra["palette"] = True
     scaling = scaling_of(band.scaling for band in passport.bands)
@@ -196,11 +241,10 @@ def _check(path: Path) -> None:
     """Looks at the bytes before GDAL does: is it there, is it what its name says, is it whole."""
     try:
         if not path.is_file():
-            raise InputError(
-                f"{path} is a folder, not a raster file." if path.is_dir() else f"There is no file {path}."
-            )
+            raise InputError(_what_else(path))
         if not path.stat().st_size:
             raise InputError(f"{path} is empty.")
+        check_beside(path, lambda image: read_directory(image).check())
         driver = driver_of(path)
         if driver == "VRT":
             for source in sources_of(path):
@@ -211,6 +255,13 @@ def _check(path: Path) -> None:
             check_jp2(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _what_else(path: Path) -> str:
+    """What there is instead of a file."""
+    if not path.exists():
+        return f"There is no file {path}."
+    return f"{path} is a folder, not a raster file." if path.is_dir() else f"{path} is not a file."
 
 
 def _check_source(path: Path, source: Path) -> None:

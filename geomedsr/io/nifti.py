@@ -11,6 +11,7 @@ invalid voxel stays NaN in a real dtype and becomes what stands for the physical
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import threading
@@ -27,6 +28,7 @@ from geomedsr.grid import Box
 from geomedsr.image import ImageSpec, Voxels
 from geomedsr.io import _gzip
 from geomedsr.io._coding import with_one_scaling
+from geomedsr.io._limits import limits
 from geomedsr.io._nifti_extensions import provenance_in
 from geomedsr.io._nifti_files import (
     SUFFIXES,
@@ -126,7 +128,7 @@ class NiftiSource:
             grid=self.header.grid,
             channels=self.header.channels,
             dtype=self.header.dtype,
-            extra={"nifti": self.header},
+            extra={"nifti": self.header, "warnings": self.header.doubts},
             scaling=self.header.scaling,
             has_holes=self.header.dtype.kind == "f",
             provenance=provenance_in(self.header.after, self.header.order),
@@ -179,6 +181,10 @@ class NiftiSource:
                 f"The header of {self.path} claims {counts} voxels, {needed} bytes, and {file.name} has only {found}"
                 f"{' compressed ones' if is_packed(file) else ''}; the file is cut short, or its header is wrong."
             )
+        limits().check_channels(self.path, len(self.header.channels))
+        limits().check_voxels(self.path, math.prod(layout.shape) * len(self.header.channels))
+        if is_packed(file):
+            limits().check_unpacked(file, packed=found, unpacked=needed)
 
 
 class NiftiSink:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,9 @@ __all__ = ["WINDOW", "similarity"]
 
 WINDOW = 11
 """Taps of the Gaussian window of sigma 1.5; windows that reach over the border do not count."""
+
+_TAPS = [math.exp(-0.5 * ((k - WINDOW // 2) / 1.5) ** 2) for k in range(WINDOW)]
+_WEIGHTS = [tap / sum(_TAPS) for tap in _TAPS]
 
 
 def similarity(sr: Tensor, hr: Tensor, data_range: float) -> tuple[Tensor, Tensor]:
@@ -31,10 +36,8 @@ def similarity(sr: Tensor, hr: Tensor, data_range: float) -> tuple[Tensor, Tenso
 
 
 def _blur(x: Tensor) -> Tensor:
-    taps = torch.exp(-0.5 * (torch.arange(WINDOW, device=x.device, dtype=torch.float64) - WINDOW // 2).div(1.5) ** 2)
-    weights = [float(tap) for tap in taps / taps.sum()]
     for axis in range(2, x.ndim):
         length = x.shape[axis] - WINDOW + 1
-        terms = [x.narrow(axis, k, length) * w for k, w in enumerate(weights)]
+        terms = [x.narrow(axis, k, length) * w for k, w in enumerate(_WEIGHTS)]
         x = torch.stack(terms).sum(0)
     return x

@@ -6,6 +6,8 @@ scikit-image's, which lie wholly inside.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,12 +16,18 @@ from torch import Tensor
 from geomedsr.metrics._compared import Compared
 from geomedsr.metrics._metric import Better
 
-__all__ = ["BETTER", "LABEL", "UNITS", "WINDOW", "measure", "similarity", "ssim"]
+__all__ = ["BETTER", "LABEL", "UNITS", "WINDOW", "mean_similarity", "measure", "similarity", "ssim"]
 
 LABEL, UNITS = "SSIM", ""
 BETTER: Better = "higher"
 
 WINDOW = 11
+
+_WEIGHTS = [math.exp(-0.5 * ((k - WINDOW // 2) / 1.5) ** 2) for k in range(WINDOW)]
+_TAPS = [weight / sum(_WEIGHTS) for weight in _WEIGHTS]
+
+_CACHED = 1 << 15
+"""How many voxels each thread filters at a time."""
 
 
 def ssim(sr: NDArray[np.float32], hr: NDArray[np.float32], data_range: float) -> float:
@@ -32,12 +40,19 @@ def ssim(sr: NDArray[np.float32], hr: NDArray[np.float32], data_range: float) ->
     Shape: (C, *S) both, S of 2 or 3 axes
     Reference: Wang et al. 2004, DOI 10.1109/TIP.2003.819861
     """
-    # Double precision: local variances are differences of nearly equal numbers.
-    x, y = (torch.from_numpy(np.squeeze(a, _flat(a)).astype(np.float64)) for a in (sr, hr))
+    return mean_similarity(*(torch.from_numpy(np.squeeze(a, _flat(a))) for a in (sr, hr)), data_range)
+
+
+def mean_similarity(x: Tensor, y: Tensor, data_range: float) -> float:
+    """Structural similarity of tensors, computed on the device where both are.
+
+    Shape: (C, *S) both
+    """
     if min(x.shape[1:]) < WINDOW:
         raise ValueError(f"SSIM needs at least {WINDOW} voxels on each axis; the image has {tuple(x.shape[1:])}.")
-    luminance, structure = similarity(x, y, data_range)
-    return float((luminance * structure).nanmean())
+    # Double precision: local variances are differences of nearly equal numbers.
+    luminance, structure = similarity(x.double(), y.double(), data_range)
+    return float(luminance.mul_(structure).nanmean())
 
 
 def similarity(x: Tensor, y: Tensor, data_range: float) -> tuple[Tensor, Tensor]:
@@ -46,10 +61,11 @@ def similarity(x: Tensor, y: Tensor, data_range: float) -> tuple[Tensor, Tensor]
     Shape: (C, *S) both to (C, *(S - 10))
     """
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    mx, my, mxx, myy, mxy = (_blur(z) for z in (x, y, x * x, y * y, x * y))
-    luminance = (2 * mx * my + c1) / (mx * mx + my * my + c1)
-    structure = (2 * (mxy - mx * my) + c2) / (mxx - mx * mx + myy - my * my + c2)
-    return luminance, structure
+    mx, my, squares, product = (_blur(z) for z in (x, y, x * x + y * y, x * y))
+    means, mean = mx.square().add_(my.square()), mx.mul_(my)
+    # In place: of a volume each of these is as large as all that is given.
+    structure = product.sub_(mean).mul_(2).add_(c2).div_(squares.sub_(means).add_(c2))
+    return mean.mul_(2).add_(c1).div_(means.add_(c1)), structure
 
 
 def measure(pair: Compared) -> float | None:
@@ -65,9 +81,21 @@ def _flat(a: NDArray[np.float32]) -> tuple[int, ...]:
 
 
 def _blur(x: Tensor) -> Tensor:
-    taps = torch.exp(-0.5 * (torch.arange(-5, 6, dtype=x.dtype) / 1.5) ** 2)
-    taps = taps / taps.sum()
     for axis in range(1, x.ndim):
-        length = x.shape[axis] - 10
-        x = sum((x.narrow(axis, k, length) * tap for k, tap in enumerate(taps)), torch.zeros(()))
+        length = x.shape[axis] - WINDOW + 1
+        found = x.new_empty(*x.shape[:axis], length, *x.shape[axis + 1 :])
+        across = 1 if axis > 1 else 2
+        for part, total in zip(*(_parts(one, across, x) for one in (x, found)), strict=True):
+            torch.mul(part.narrow(axis, 0, length), _TAPS[0], out=total)
+            for k, tap in enumerate(_TAPS[1:], start=1):
+                total.add_(part.narrow(axis, k, length), alpha=tap)
+        x = found
     return x
+
+
+def _parts(x: Tensor, axis: int, like: Tensor) -> tuple[Tensor, ...]:
+    """Parts of an image that a processor's cache holds; a GPU takes it whole."""
+    if x.device.type != "cpu":
+        return (x,)
+    row = like.numel() // like.shape[axis]
+    return x.split(max(_CACHED * torch.get_num_threads() // row, 1), axis)

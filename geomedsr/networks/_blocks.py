@@ -30,6 +30,7 @@ __all__ = [
     "pad_to_multiple",
     "repeat_voxels",
     "stages",
+    "true_float32",
     "upsampler_reach",
     "zero_",
 ]
@@ -62,6 +63,11 @@ def full_precision(device: str) -> AbstractContextManager[object]:
     if not torch.amp.is_autocast_available(device):
         return nullcontext()
     return torch.autocast(device, enabled=False)
+
+
+def true_float32() -> AbstractContextManager[object]:
+    """A stretch in which a GPU's convolutions do not round float32 to TF32, which keeps ten bits."""
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

@@ -9,18 +9,17 @@ from pathlib import Path
 from geomedsr.errors import RecipeError
 from geomedsr.io import suffix_of
 
-__all__ = ["beside"]
+__all__ = ["beside", "plain_stem"]
 
 
-def beside(image: Path, pattern: str, data: Path, key: str) -> Path:
+def beside(image: Path, pattern: str, data: Path, key: str, name: str) -> Path:
     """The one file that `pattern` names from the folder of `image`.
 
-    `{name}` stands for the image's name without its suffix, `{first}` for that name up to its first underscore.
+    `{name}` stands for the image's `name` without its suffix, `{first}` for that name up to its first underscore.
 
     Raises:
         RecipeError: not one file matches, or the pattern leaves the data folder; `key` names the key in the recipe.
     """
-    name = image.name.removesuffix(suffix_of(image) or "")
     wanted = pattern.replace("{name}", glob.escape(name)).replace("{first}", glob.escape(name.split("_")[0]))
     if "{" in wanted or "}" in wanted:
         raise RecipeError(f"{key}: {pattern} has braces around something else than {{name}} or {{first}}.")
@@ -32,3 +31,8 @@ def beside(image: Path, pattern: str, data: Path, key: str) -> Path:
         many = f"{len(found)} files match" if found else "no file matches"
         raise RecipeError(f"{key}: beside {image} {many} {wanted}; there must be one for each image.")
     return Path(found[0])
+
+
+def plain_stem(path: Path) -> str:
+    """A file's name without its suffix."""
+    return path.name.removesuffix(suffix_of(path) or "")

@@ -15,6 +15,7 @@ from geomedsr.run.fit import BASELINES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
     from torch import Tensor
 
     from geomedsr.data.sampling import Subject
@@ -57,7 +58,7 @@ def calibrate_files(name: str, data: Path) -> Calibration:
     return _store(model, folder, subjects.train)
 
 
-def calibrate_trained(model: Model, folder: Path, subjects: Sequence[Subject]) -> Model:
+def calibrate_trained(model: Model, folder: Path, subjects: Sequence[Subject], device: str = "cpu") -> Model:
     """The model that was just trained, calibrated where its recipe held images out that are enough to learn from.
 
     Of several processes that trained together the first alone does it.
@@ -65,25 +66,33 @@ def calibrate_trained(model: Model, folder: Path, subjects: Sequence[Subject]) -
     if not subjects or os.environ.get("RANK", "0") != "0":
         return model
     try:
-        return replace(model, calibration=_store(model, folder, subjects).to_json())
+        return replace(model, calibration=_store(model, folder, subjects, device).to_json())
     except RecipeError:  # too little varies in them; the model is complete without
         return model
 
 
-def _store(model: Model, folder: Path, subjects: Sequence[Subject]) -> Calibration:
+def _store(model: Model, folder: Path, subjects: Sequence[Subject], device: str = "cpu") -> Calibration:
+    import torch
+
+    from geomedsr.training.validation import judge_of
     from geomedsr.trust.calibration import calibrate
 
-    found = calibrate(model, _pairs(model, subjects))
+    place = judge_of(torch.device(device))
+    model.network.to(place)
+    try:
+        found = calibrate(model, _pairs(model, subjects, place))
+    finally:
+        model.network.cpu()
     path = folder / "README.md"
     try:
         text = path.read_text(encoding="utf-8") if path.exists() else ""
-        replace(model, calibration=found.to_json()).save_calibration(folder, with_section(text, found.section()))
+        replace(model, calibration=found.to_json()).save_findings(folder, with_section(text, found.section()))
     except OSError as error:
         raise WriteFailedError(f"{folder} could not be written: {error.strerror or error}.") from error
     return found
 
 
-def _pairs(model: Model, subjects: Sequence[Subject]) -> Iterator[tuple[str, Tensor, Tensor]]:
+def _pairs(model: Model, subjects: Sequence[Subject], device: torch.device) -> Iterator[tuple[str, Tensor, Tensor]]:
     import torch
 
     from geomedsr.model import build_degradation
@@ -92,7 +101,7 @@ def _pairs(model: Model, subjects: Sequence[Subject]) -> Iterator[tuple[str, Ten
     assert model.recipe is not None
     degradation, noise = build_degradation(model.recipe), torch.Generator().manual_seed(model.recipe.seed)
     for subject in subjects:
-        for pair in planes_of(subject, degradation, model.network, _PLANES, noise):
+        for pair in planes_of(subject, degradation, model.network, _PLANES, noise, device):
             yield subject.name, pair.lr, pair.hr
 
 

@@ -12,6 +12,7 @@ from geomedsr.errors import ModelError
 from geomedsr.grid import Factor
 from geomedsr.image import ImageSpec
 from geomedsr.run.fit import BASELINES, kind_of
+from geomedsr.run.judgement import Judgement
 
 if TYPE_CHECKING:
     from geomedsr.model import Model
@@ -54,7 +55,10 @@ def load_model(name: str, ndim: int = 2, factor: Factor | None = None) -> Model:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a list of models tells of one, read from its config.json alone. A baseline's factor is empty: any."""
+    """What a list of models tells of one, read from its config.json. A baseline's factor is empty: any.
+
+    `bytes` is the size of its weights; `scores` is from the training, `judged` what was found afterwards.
+    """
 
     name: str
     about: str
@@ -68,6 +72,8 @@ class Summary:
     scores: dict[str, Any] = field(default_factory=dict)
     licence: str = "Apache-2.0"
     folder: str | None = None
+    bytes: int = 0
+    judged: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The summary as plain JSON values."""
@@ -99,9 +105,19 @@ def summary(name: str) -> Summary:
             {key: value for key, value in config["scores"].items() if key != "each"},
             recipe["licence"],
             str(folder),
+            _size(folder / "model.safetensors"),
+            _judged(config.get("judged", {}).get("figures"), folder),
         )
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise ModelError(f"The model {folder} has a config.json that is not understood: {error}.") from error
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _judged(figures: dict[str, Any] | None, folder: Path) -> dict[str, Any]:
+    return Judgement.of(figures, f"What {folder / 'config.json'} has").summary() if figures else {}
 
 
 def summaries() -> list[Summary]:
@@ -120,20 +136,35 @@ def fitting(spec: ImageSpec) -> list[str]:
 
 def table(rows: list[Summary]) -> str:
     """The summaries as a person reads them, one line each."""
-    cells = [("name", "factor", "channels", "for", "over cubic", "what")]
+    cells = [("name", "factor", "for", "channels", "spacing", "MB", "over cubic", "elsewhere", "least", "what")]
     cells += [
         (
             one.name,
             "x".join(map(str, one.factor)) or "--scale",
-            ",".join(one.channels) or "any",
             one.modality,
-            f"{one.scores['gain']:+.2f} dB" if "gain" in one.scores else "",
+            ",".join(one.channels) or "any",
+            f"{one.spacing[0]:g}-{one.spacing[1]:g} {one.units}".rstrip() if one.spacing else "any",
+            f"{one.bytes / 1e6:.1f}" if one.bytes else "",
+            _decibels(one.scores.get("gain")),
+            _decibels(one.judged.get("gain_out")),
+            _decibels(one.judged.get("gain_least")),
             one.about,
         )
         for one in rows
     ]
-    widths = [max(len(row[i]) for row in cells) for i in range(5)]
-    return "\n".join("  ".join((*(f"{row[i]:<{widths[i]}}" for i in range(5)), row[5])).rstrip() for row in cells)
+    widths = [max(len(row[i]) for row in cells) for i in range(9)]
+    lines = ["  ".join((*(f"{row[i]:<{widths[i]}}" for i in range(9)), row[9])).rstrip() for row in cells]
+    return "\n".join((*lines, "", _LEGEND))
+
+
+_LEGEND = (
+    "over cubic: gain in PSNR on its test images; elsewhere: on images of other kinds; least: the smallest of all, "
+    "also where they were made coarse in other ways."
+)
+
+
+def _decibels(gain: float | None) -> str:
+    return "" if gain is None else f"{gain:+.2f} dB"
 
 
 def card(name: str) -> str:

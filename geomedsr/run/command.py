@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from geomedsr.errors import ModelError
+from geomedsr.errors import GeomedsrError, ModelError
 from geomedsr.io import format_of
 from geomedsr.pipeline import Pipeline
 from geomedsr.run.catalogue import fitting
+from geomedsr.run.choosing import choose
 from geomedsr.run.inputs import expand
 from geomedsr.run.listing import listed
 from geomedsr.run.planning import Settings
@@ -38,7 +39,7 @@ def upscale_command(
     """
     settings = Settings(model=model or "", options=dict(options), **choices)
     if model is None:
-        raise ModelError(_which_model(inputs))
+        raise ModelError(_which_model(inputs, settings.scale, settings.bands))
     reports = []
     keep_going = on_error == "continue"
     for report in upscale_all(inputs, out, settings, listener, keep_going=keep_going, dry_run=dry_run, ways=ways):
@@ -90,15 +91,20 @@ def run_pipeline(
     return exit_code(reports)
 
 
-def _which_model(inputs: Sequence[str]) -> str:
-    """What to say to somebody who named no model: those that fit the first input."""
+def _which_model(inputs: Sequence[str], scale: tuple[int, ...] | None, bands: str | None) -> str:
+    """What to say to somebody who named no model: which fit the first input, and which would be chosen."""
     path = expand(inputs)[0].path
     source = format_of(path).open_source(path)
     try:
-        names = fitting(source.spec)
+        spec = source.spec
     finally:
         source.close()
-    return f"No model was named. For {path.name} there are -m {', -m '.join(names)} (the last four with --scale 2)."
+    try:
+        chosen = f" With -m auto, {choose(path, spec, scale, bands).why}"
+    except GeomedsrError:
+        chosen = ""
+    names = ", -m ".join(fitting(spec))
+    return f"No model was named. For {path.name} there are -m {names} (the last four with --scale 2).{chosen}"
 
 
 def exit_code(reports: Sequence[Report]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -51,6 +51,7 @@ def facts(spec: ImageSpec) -> dict[str, Any]:
         "chunks": list(spec.chunks) if spec.chunks else None,
         "bytes": spec.nbytes,
         "provenance": read_provenance(spec.provenance),
+        "warnings": list(cast(tuple[str, ...], spec.extra.get("warnings", ()))),
     }
 
 
@@ -97,6 +98,7 @@ def lines(facts: dict[str, Any]) -> str:
         "chunks": " x ".join(map(str, facts["chunks"])) if facts["chunks"] else "none",
         "size": f"{facts['bytes'] / 1e6:.1f} MB uncompressed",
         "made": _made(facts["provenance"]),
+        "warning": " ".join(facts["warnings"]) or None,
     }
     return "\n".join([facts["path"], *(f"  {name:<12} {value}" for name, value in rows.items() if value is not None)])
 

@@ -20,6 +20,7 @@ from geomedsr import __version__
 from geomedsr.errors import ClusterError, GeomedsrError
 from geomedsr.inference.cluster import Cluster, Greeting, Outcome
 from geomedsr.inference.journal import Journal, read_progress
+from geomedsr.io import within
 from geomedsr.run.tally import SPARED, Tally, done, failed
 from geomedsr.run.worker import Assignment, Result, work
 
@@ -81,7 +82,8 @@ def work_on(batch: Batch) -> Work:
     writer = f"{socket.gethostname()}-{os.getpid()}-{assignment.lock.owner.token}"
     if batch.is_suspect:
         Journal(assignment.records, writer).trying(batch.tasks[0])
-    computed = work(replace(assignment, writer=writer), batch.tasks, results.append)
+    with within(assignment.limits):
+        computed = work(replace(assignment, writer=writer), batch.tasks, results.append)
     return Work(tuple(results), time.perf_counter() - began, computed)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import ValidationError
 
 from geomedsr.errors import GeomedsrError, InputError
 from geomedsr.grid import Box, Factor
@@ -16,6 +18,9 @@ from geomedsr.run.inputs import expand
 from geomedsr.run.pairing import Match, check_alike, matched
 from geomedsr.run.simulating import BASELINE, Judge
 from geomedsr.trust.evaluation import Evaluation, Score
+
+if TYPE_CHECKING:
+    from geomedsr.stage import Part
 
 __all__ = ["Case", "Question", "asked", "evaluate", "table"]
 
@@ -54,6 +59,7 @@ def asked(
     bands: str | None,
     axes: tuple[int, ...] | None,
     seed: int,
+    degradation: str | None = None,
 ) -> Judge | None:
     """The judge of models where models are asked for, None where predictions are.
 
@@ -63,11 +69,25 @@ def asked(
     if predictions and references and not models and not data:
         return None
     if models and data and not predictions and not references:
-        return Judge(models, bands, axes, seed)
+        return Judge(models, bands, axes, seed, _part(degradation))
     raise GeomedsrError(
         "evaluate takes predictions with --against their references, or --model with --data; "
         f"got {len(predictions)} predictions, {len(references)} --against, {len(models)} --model, {len(data)} --data."
     )
+
+
+def _part(text: str | None) -> Part | None:
+    """A degradation by its name, or with its settings as a recipe has them."""
+    from geomedsr.stage import Part
+    from geomedsr.strict import values_of
+
+    if text is None:
+        return None
+    values = values_of(text, "--degradation")
+    try:
+        return Part.model_validate({"name": values} if isinstance(values, str) else values)
+    except ValidationError as error:
+        raise GeomedsrError(f"--degradation is a name, or settings as a recipe has them; got {text}.") from error
 
 
 def evaluate(

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from geomedsr.data.sampling import planar_axes
 from geomedsr.errors import ModelError
-from geomedsr.grid import Factor, Shape, as_factor
+from geomedsr.grid import Factor, Grid, Shape, as_factor
 from geomedsr.image import ImageSpec
 from geomedsr.run.channels import choose_channels, contradiction, parse_bands
 
 if TYPE_CHECKING:
     from geomedsr.model import Model
 
-__all__ = ["BASELINES", "Fit", "fit", "kind_of", "scale_factor", "spacing_warning"]
+__all__ = ["BASELINES", "Fit", "fit", "kind_of", "scale_factor", "spacing_in", "spacing_warning"]
 
 BASELINES = ("nearest", "linear", "cubic", "lanczos")
 """The models of `geomedsr.model.BASELINES`, named here so that a list of models needs no torch."""
@@ -134,11 +135,23 @@ def spacing_warning(model: Model, spec: ImageSpec, axes: tuple[int, ...] | None,
         return None
     low, high = model.spacing
     units = spec.grid.units
-    used = [spec.grid.spacing[axis] for axis in axes or range(spec.grid.ndim)]
+    used = tuple(axes or range(spec.grid.ndim))
     trained = f"{low:g} to {high:g} {model.units}".rstrip()
-    found = f"{' x '.join(f'{value:.4g}' for value in used)} {units}".rstrip()
-    if units and model.units and units != model.units:
+    found = f"{' x '.join(f'{spec.grid.spacing[axis]:.4g}' for axis in used)} {units}".rstrip()
+    inside = spacing_in(model.spacing, model.units, used, spec.grid)
+    if inside is None:
         return f"{file} has a spacing of {found}, which cannot be compared with the {trained} of {model.name}."
-    if all(low * 0.99 <= value <= high * 1.01 for value in used):
+    if inside:
         return None
     return f"{file} has a spacing of {found}; {model.name} was trained on {trained}: judge its result with care."
+
+
+def spacing_in(trained: tuple[float, float], units: str, axes: tuple[int, ...], grid: Grid) -> bool | None:
+    """Whether the spacing on some axes is within what a model was trained on; None where the two cannot be compared."""
+    used = [grid.spacing[axis] for axis in axes]
+    if grid.metres is not None and units == "m":
+        used = [math.sqrt(math.prod(grid.metres))]  # away from the equator no pixel in degrees is a square
+    elif grid.units and units and grid.units != units:
+        return None
+    low, high = trained
+    return all(low * 0.99 <= step <= high * 1.01 for step in used)

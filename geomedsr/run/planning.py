@@ -6,15 +6,17 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from geomedsr.errors import GeomedsrError, ModelError
 from geomedsr.grid import Factor, Shape
 from geomedsr.image import ImageSpec
-from geomedsr.io import format_of
+from geomedsr.io import format_of, limits
 from geomedsr.run.catalogue import load_model
+from geomedsr.run.choosing import AUTO, choose, thick_slices
+from geomedsr.run.contrast import contrast_warning
 from geomedsr.run.fit import BASELINES, Fit, fit, scale_factor
 from geomedsr.run.levels import finest_fitting, spec_of
 from geomedsr.run.maps import check_maps
@@ -111,20 +113,24 @@ def plan(job: Job, settings: Settings) -> Plan:
     check_conversion(job.target, before)
     if settings.bids:
         check_bids(job.source.name, before.grid.units)
-    model = _model_for(settings, before)
+    model, told = _model_for(job, settings, before)
     level, note = finest_fitting(job.source, model, settings.axes)
     if note is not None:
         job, before = replace(job, source=level), spec_of(level)
     chosen = fit(model, before, job.source.name, settings.bands, settings.axes)
-    chosen = replace(chosen, notes=(*chosen.notes, note)) if note else chosen
+    doubt = contrast_warning(model, job.source.name)
+    notes = (*told, *chosen.notes, *((note,) if note else ()))
+    chosen = replace(chosen, notes=notes, warnings=(*chosen.warnings, *((doubt,) if doubt else ())))
     factor = upscaler_for(model, chosen, settings).factor_for(selected(before, chosen))
     made = Plan(job, model, chosen, before, factor)
     check_maps(made.job, model, before)
     _check_settings(made, settings)
     after = promised(made, before, settings)
+    limits().check_voxels(f"The output {job.target}", math.prod(after.shape))
     sizes = {job.target: after.nbytes, **dict.fromkeys(job.maps.values(), 4 * math.prod(after.shape))}
     warnings = tuple(text for path, size in sizes.items() if (text := check_space(path, size)))
-    return replace(made, fit=replace(chosen, warnings=(*chosen.warnings, *warnings)))
+    doubts = cast(tuple[str, ...], before.extra.get("warnings", ()))  # those of the format, about the file
+    return replace(made, fit=replace(chosen, warnings=(*doubts, *chosen.warnings, *warnings)))
 
 
 def _check_settings(made: Plan, settings: Settings) -> None:
@@ -147,13 +153,18 @@ def creation_options(settings: Settings) -> Mapping[str, str]:
     return {"COG": "YES", **settings.options} if settings.form == "cog" else settings.options
 
 
-def _model_for(settings: Settings, spec: ImageSpec) -> Model:
+def _model_for(job: Job, settings: Settings, spec: ImageSpec) -> tuple[Model, tuple[str, ...]]:
+    """The model, and what to say of the choice."""
     if settings.model in BASELINES:
         factor = scale_factor(settings.model, None, settings.scale, spec.grid.shape)
-        return load_model(settings.model, spec.grid.ndim, factor)
+        return load_model(settings.model, spec.grid.ndim, factor), ()
+    if settings.model == AUTO:
+        choice = choose(job.source, spec, settings.scale, settings.bands)
+        return load_model(choice.name), (choice.why,)
     model = load_model(settings.model)
     scale_factor(model.name, model.task.factor, settings.scale, spec.grid.shape)
-    return model
+    hint = thick_slices(spec, settings.model)
+    return model, (hint,) if hint else ()
 
 
 def selected(spec: ImageSpec, chosen: Fit) -> ImageSpec:

@@ -19,15 +19,19 @@ from geomedsr.run.planning import Settings, upscaler_for
 
 if TYPE_CHECKING:
     from geomedsr.model import Model
+    from geomedsr.recipe import Recipe
+    from geomedsr.stage import Part
 
-__all__ = ["BASELINE", "Judge"]
+__all__ = ["BASELINE", "Judge", "nominal"]
 
 BASELINE = "cubic"
 
 
 @dataclass(frozen=True)
 class Judge:
-    """The models to be judged beside cubic. The first that has a recipe says how references are made coarse.
+    """The models to be judged beside cubic. The first that has a recipe says how references are made coarse, unless
+    `degradation` stands for its own. `margin` fine voxels at each end of the axes that become finer are made coarse
+    with the rest, so that nothing ends there for the degradation, and then left out.
 
     Raises:
         ModelError: none has a recipe, or they make an image finer by different factors.
@@ -37,6 +41,8 @@ class Judge:
     bands: str | None = None
     axes: tuple[int, ...] | None = None
     seed: int = 0
+    degradation: Part | None = None
+    margin: int = 0
 
     def __post_init__(self) -> None:
         trained = [name for name in self.names if name not in BASELINES]
@@ -64,12 +70,23 @@ class Judge:
         picked = source if chosen.channels is None else Selected(source, chosen.channels)
         factor = upscaler_for(self.model, chosen, _settings(self.model.name)).factor_for(picked.spec)
         hr = _whole(picked, factor, path)
-        lr = self._coarse(hr, factor)
+        hr, lr = self._inside(hr, self._coarse(hr, factor), factor)
         for name in dict.fromkeys((*self.names, BASELINE)):
             yield name, _finer(name, lr, factor, replace(chosen, channels=None), path), hr
 
+    def _inside(self, hr: Image, lr: Image, factor: Factor) -> tuple[Image, Image]:
+        """Both without their margin, where they are more than that."""
+        if self.margin == 0:
+            return hr, lr
+        ends = [
+            self.margin // f if f > 1 and n > 2 * (self.margin // f) else 0
+            for n, f in zip(lr.spec.grid.shape, factor, strict=True)
+        ]
+        box = Box(tuple(ends), tuple(n - end for n, end in zip(lr.spec.grid.shape, ends, strict=True)))
+        return _cropped(hr, box.scaled(factor)), _cropped(lr, box)
+
     def _coarse(self, hr: Image, factor: Factor) -> Image:
-        """The coarse image, as training makes it: by the recipe's degradation, on the network's intensities."""
+        """The coarse image, as training makes it: by the degradation, on the network's intensities."""
         import torch
 
         from geomedsr.inference.fill import fill
@@ -77,20 +94,42 @@ class Judge:
 
         model = self.model
         assert model.recipe is not None
+        part = self.degradation or nominal(model.recipe)
+        degradation = build_degradation(model.recipe.model_copy(update={"degradation": part}))
         intensity = model.intensity.fit(hr)
         invalid = ~np.isfinite(hr.voxels)
         axes = tuple(range(hr.spec.grid.ndim))
         filled = fill(intensity.apply(hr.voxels), axes) if invalid.any() else intensity.apply(hr.voxels)
         noise = torch.Generator().manual_seed(self.seed)
-        lr = build_degradation(model.recipe)(torch.from_numpy(filled)[None], factor, noise)[0].numpy()
+        lr = degradation(torch.from_numpy(filled)[None], factor, noise)[0].numpy()
         voxels = intensity.invert(lr).astype(np.float32)
         voxels[_any(invalid, factor)] = np.nan
         spec = replace(hr.spec, grid=hr.spec.grid.downscaled(factor), dtype=np.dtype(np.float32), chunks=None)
         return Image(spec, voxels)
 
 
+def nominal(recipe: Recipe) -> Part:
+    """The degradation that a recipe's results are held against: of a mixture the first, drawn for no image at random.
+
+    Example:
+        >>> from geomedsr.recipe import Recipe
+        >>> from geomedsr.stage import Part
+        >>> mixture = Part.model_validate({"name": "mixture", "of": [{"name": "kspace"}, {"name": "blind"}]})
+        >>> nominal(Recipe.model_construct(degradation=mixture)).name
+        'kspace'
+    """
+    from geomedsr.stage import Part
+
+    part = recipe.degradation
+    return Part.model_validate(part.settings["of"][0]) if part.name == "mixture" else part
+
+
 def _settings(name: str) -> Settings:
     return Settings(model=name)
+
+
+def _cropped(image: Image, box: Box) -> Image:
+    return Image(replace(image.spec, grid=image.spec.grid.cropped(box)), image.read(box))
 
 
 def _whole(source: Source, factor: Factor, path: Path) -> Image:

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from geomedsr.errors import OutputError
+from geomedsr.errors import GeomedsrError, OutputError
 from geomedsr.image import ImageSpec
-from geomedsr.io import exists_at, is_url, suffix_of, suffixes
+from geomedsr.io import exists_at, files_of, is_url, size, suffix_of, suffixes
 from geomedsr.run.inputs import Found, archive_of
 from geomedsr.run.sidecar import bids_name
 
@@ -175,8 +175,8 @@ class Inputs:
         self._pairs: dict[Path, Path] = {}
         for path in paths:
             inside = path.resolve()
-            if path.exists():
-                self._files[_identity(path)] = path
+            for file in _read_from(path):
+                self._files[_identity(file)] = path
             self._above.update(dict.fromkeys((inside, *inside.parents), path))
             self._archives[(archive_of(path) or path).resolve()] = path
             if (base := _pair(inside)) is not None:
@@ -191,6 +191,14 @@ class Inputs:
         found = (self._archives.get(path) for path in around)
         half = self._pairs.get(base) if (base := _pair(outside)) is not None else None
         return next((path for path in found if path is not None), None) or half or self._above.get(outside)
+
+
+def _read_from(path: Path) -> Sequence[Path]:
+    """The files that an image is read from, where it exists and can be."""
+    try:
+        return [file for file in files_of(path) if file.exists()]
+    except GeomedsrError:
+        return [path] if path.exists() else []
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -238,11 +246,7 @@ def check_space(target: Path, nbytes: int) -> str | None:
         return None
     existing = next(path for path in target.resolve().parents if path.exists())
     free = shutil.disk_usage(existing).free
-    numbers = f"{target} takes {_size(nbytes)} before compression, and the disk has {_size(free)} free"
+    numbers = f"{target} takes {size(nbytes)} before compression, and the disk has {size(free)} free"
     if nbytes > free and suffix_of(target) in (".nii", ".hdr", ".img"):
         raise OutputError(f"{numbers}; choose another disk, or .nii.gz.")
     return f"{numbers}." if nbytes > 2 * free else None
-
-
-def _size(nbytes: int) -> str:
-    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.1f} MB"

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING
 from geomedsr.errors import OutputError, RecipeError, WriteFailedError
 from geomedsr.grid import Box
 from geomedsr.image import Image, Source
-from geomedsr.run.beside import beside
+from geomedsr.run.beside import beside, plain_stem
 from geomedsr.run.calibrating import calibrate_trained
 from geomedsr.run.channels import Selected, parse_bands
+from geomedsr.run.packing import is_pack, open_packed, stem_of
 
 if TYPE_CHECKING:
     from geomedsr.data.intensity import IntensityRule
     from geomedsr.data.sampling import Subject
     from geomedsr.model import Model
     from geomedsr.recipe import Files, Recipe
-    from geomedsr.training.loop import Subjects
+    from geomedsr.training.loop import Speed, Subjects
 
 __all__ = ["open_subjects", "train_files"]
 
@@ -40,6 +41,7 @@ def train_files(
     device: str = "cpu",
     quiet: bool = False,
     cache: Path | None = None,
+    speed: Speed = "auto",
 ) -> Model:
     """Trains by a recipe on the files below `data` and writes the model folder `out`.
 
@@ -54,11 +56,12 @@ def train_files(
     from geomedsr.training.loop import train
 
     _check_out(out, resume)
-    opener = _open_image if cache is None else lambda path: packed(path, cache, _open_image)
+    plain = _opener_of(data)
+    opener = plain if cache is None else lambda path: packed(path, cache, plain)
     subjects = open_subjects(recipe, data, opener)
     try:
-        model = train(recipe, subjects, out, resume=resume, device=device, quiet=quiet)
-        return calibrate_trained(model, out, subjects.validate)
+        model = train(recipe, subjects, out, resume=resume, device=device, quiet=quiet, speed=speed)
+        return calibrate_trained(model, out, subjects.validate, model.training["device"])
     except OSError as error:
         raise WriteFailedError(f"{out} could not be written: {error.strerror or error}.") from error
 
@@ -103,7 +106,7 @@ def open_subjects(recipe: Recipe, data: Path, opener: Opener | None = None) -> S
     parts = {"train": recipe.data.train, "validate": recipe.data.validate_, "test": recipe.data.test}
     matched = {name: list(_matched(name, chosen, data)) for name, chosen in parts.items()}
     _check_split({name: [path for path, _, _ in found] for name, found in matched.items()})
-    opening = _Opening(recipe, data, opener or _open_image)
+    opening = _Opening(recipe, data, opener or _opener_of(data))
     found = {name: [opening.found(*one) for one in each] for name, each in matched.items()}
     _check_channels(recipe, [one for each in found.values() for one in each])
     subjects = {name: [opening.subject(one) for one in each] for name, each in found.items()}
@@ -116,6 +119,7 @@ class _Opening:
 
     def __init__(self, recipe: Recipe, data: Path, opener: Opener) -> None:
         self.recipe, self.data, self.opener = recipe, data, opener
+        self.stem = stem_of if is_pack(data) else plain_stem
         self.room = _KEPT_IN_MEMORY
 
     def found(self, path: Path, files: Files, key: str) -> _Found:
@@ -129,13 +133,16 @@ class _Opening:
         files, subject = found.files, self._prepared(found.path, found.source, found.files)
         check_content(subject)
         if files.lr is not None:
-            path = beside(found.path, files.lr, self.data, f"{found.key}.lr")
+            path = self._beside(found, files.lr, "lr")
             coarse = self._prepared(path, self._selected(path, files), files, subject.axes)
             subject = replace(subject, coarse=coarse)
             check_pair(subject, self.recipe.factor)
         if files.mask is not None:
             subject = replace(subject, mask=self._mask(found))
         return subject
+
+    def _beside(self, found: _Found, pattern: str, key: str) -> Path:
+        return beside(found.path, pattern, self.data, f"{found.key}.{key}", self.stem(found.path))
 
     def _selected(self, path: Path, files: Files) -> Source:
         source = self.opener(path)
@@ -152,7 +159,7 @@ class _Opening:
 
     def _mask(self, found: _Found) -> Source:
         assert found.files.mask is not None
-        path = beside(found.path, found.files.mask, self.data, f"{found.key}.mask")
+        path = self._beside(found, found.files.mask, "mask")
         source = self.opener(path)
         image, mask = found.source.spec.grid, source.spec.grid
         if image.shape != mask.shape or not image.same_place(mask):
@@ -258,7 +265,8 @@ def _rule(recipe: Recipe, files: Files) -> IntensityRule:
     return recipe.intensity if files.digital is None else recipe.intensity.model_copy(update={"digital": files.digital})
 
 
-def _open_image(path: Path) -> Source:
+def _opener_of(data: Path) -> Opener:
+    """What opens the images of a data folder, which may be a pack."""
     from geomedsr import io
 
-    return io.format_of(path).open_source(path)
+    return open_packed if is_pack(data) else lambda path: io.format_of(path).open_source(path)

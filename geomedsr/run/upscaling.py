@@ -16,6 +16,7 @@ from geomedsr.io import exists_at, format_of, suffix_of
 from geomedsr.run.catalogue import find_model
 from geomedsr.run.channels import Selected
 from geomedsr.run.check import Checked, check_output
+from geomedsr.run.choosing import AUTO
 from geomedsr.run.description import is_placeless
 from geomedsr.run.fit import BASELINES
 from geomedsr.run.glance import Glance, Seen
@@ -295,7 +296,7 @@ def upscale_found(
     named = found if is_file_target(out) else [one for one in found if one.path not in broken]
     targets = plan_targets(named, out, settings.form, bids=settings.bids)
     jobs = [job for job in with_maps(targets, named, settings.maps, settings.form) if job.source not in broken]
-    if settings.model not in BASELINES:
+    if settings.model not in (*BASELINES, AUTO):
         find_model(settings.model)
     for path, failure in broken.items():
         yield Report(path, out, "failed", settings.model, failure=failure)
@@ -317,7 +318,7 @@ def upscale_found(
         yield from run_job(plans, out, settings, ways, listener)
         return
     for ready in plans:
-        report = _planned(ready, settings) if dry_run else _work(ready, settings, listener)
+        report = _planned(ready, settings, listener) if dry_run else _work(ready, settings, listener)
         yield report
         if report.failure and not keep_going:
             return
@@ -355,7 +356,9 @@ def _work(ready: Plan, settings: Settings, listener: Listener) -> Report:
         listener.end()
 
 
-def _planned(ready: Plan, settings: Settings) -> Report:
+def _planned(ready: Plan, settings: Settings, listener: Listener) -> Report:
+    for text in ready.fit.notes:
+        listener.note(text)
     job, after = ready.job, promised(ready, ready.before, settings)
     return Report(
         job.source, job.target, "planned", ready.model.name, ready.before, after, 0.0, ready.warnings, job.maps

@@ -15,9 +15,9 @@ from geomedsr.image import ImageSpec, Scaling, Source, Voxels
 if TYPE_CHECKING:
     from geomedsr.model import Model
 
-__all__ = ["look", "look_boxes", "value_warnings"]
+__all__ = ["HOUNSFIELD", "look", "look_boxes", "value_warnings"]
 
-_HOUNSFIELD = -150.0
+HOUNSFIELD = -150.0
 """No MRI has many values below this; air in CT has -1000, fat -100."""
 
 _EXACT = 2.0**24
@@ -74,7 +74,7 @@ def _box_at(shape: Shape, size: int, places: tuple[float, ...]) -> Box:
 
 
 def _bounds(model: Model) -> tuple[float, float] | None:
-    return model.values or ((_HOUNSFIELD, math.inf) if model.modality == "mri" else None)
+    return model.values or ((HOUNSFIELD, math.inf) if model.modality == "mri" else None)
 
 
 def _is_stretched(model: Model, spec: ImageSpec) -> bool:

@@ -24,6 +24,7 @@ from geomedsr.grid import Box
 from geomedsr.image import ImageSpec, Voxels
 from geomedsr.inference.journal import Entry, Journal, checksum
 from geomedsr.inference.lock import Lock
+from geomedsr.io import Limits, limits
 from geomedsr.io._records import Records
 from geomedsr.io._zarr_output import ZarrOutput
 from geomedsr.io._zarr_place import is_url
@@ -53,7 +54,8 @@ class Assignment:
     """An image of a job, for whoever works on its tasks. It travels to other machines.
 
     `root` is where its output grows, `first` the number of its first task, `writer` whose journal is kept. `is_fresh`
-    says that nobody has written there before, so that there is nothing to delete.
+    says that nobody has written there before, so that there is nothing to delete. `limits` are those of whoever began
+    the job.
     """
 
     version: str
@@ -68,6 +70,7 @@ class Assignment:
     writer: str
     intensity: tuple[float, float] = (0.0, 1.0)
     is_fresh: bool = False
+    limits: Limits = field(default_factory=limits)
 
 
 @dataclass(frozen=True, slots=True)

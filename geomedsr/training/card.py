@@ -124,7 +124,7 @@ def _stages(recipe: Recipe) -> str:
 
 
 def _machine(done: dict[str, Any]) -> str:
-    device = f"{done['threads']} CPU threads" if done.get("device", "cpu") == "cpu" else "a GPU"
+    device = f"{done['threads']} CPU threads" if done.get("device", "cpu") == "cpu" else done.get("machine", "a GPU")
     processes = done.get("processes", 1)
     return device if processes == 1 else f"{processes} processes of {device}"
 

@@ -23,18 +23,26 @@ class Average:
         self.network.eval().requires_grad_(False)
         self.decay = decay
 
+    def share(self, step: int) -> float:
+        """How much of the weights the average takes after a step (counted from 1)."""
+        return 1 - min(self.decay, step / (step + 10))
+
     @torch.no_grad()
-    def update(self, network: nn.Module, step: int) -> None:
-        """Takes a share of the weights after a step (counted from 1)."""
-        decay = min(self.decay, step / (step + 10))
-        # One call for all weights: on a GPU hundreds of small kernels would cost more than the average itself.
-        torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), 1 - decay)
+    def update(self, network: nn.Module, share: Tensor) -> None:
+        """Takes a share of the weights; one of 0 changes nothing, to the bit.
+
+        Shape: share is a number on the weights' device, so that nobody waits for it
+        """
+        ours: list[Tensor] = [*self.network.parameters()]
+        theirs: list[Tensor] = [*network.parameters()]
+        # A few calls for all weights: on a GPU hundreds of small kernels would cost more than the average itself.
+        change = list(torch._foreach_sub(theirs, ours))
+        torch._foreach_mul_(change, share)
+        torch._foreach_add_(ours, change)
         for average, value in zip(self.network.buffers(), network.buffers(), strict=True):
-            _follow(average, value, decay)
+            average.copy_(torch.where(share > 0, _followed(average, value, share), average))
 
 
-def _follow(average: Tensor, value: Tensor, decay: float) -> None:
-    if average.is_floating_point():
-        average.lerp_(value, 1 - decay)
-    else:
-        average.copy_(value)  # a counter
+def _followed(average: Tensor, value: Tensor, share: Tensor) -> Tensor:
+    # What is no real number is a counter.
+    return average.lerp(value, share.to(value)) if average.is_floating_point() else value

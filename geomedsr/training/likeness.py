@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from geomedsr.encoders._features import Features
-from geomedsr.encoders.distance import perceptual_distance
-from geomedsr.image import Voxels
+from geomedsr.encoders.distance import feature_distance
 
 __all__ = ["Likeness", "frechet_distance", "likeness", "spectrum_distance"]
 
@@ -40,13 +39,15 @@ class Likeness:
     spectrum: float
 
 
-def likeness(srs: Sequence[Voxels], hrs: Sequence[Voxels], encoder: Features) -> Likeness:
+@torch.no_grad()
+def likeness(srs: Sequence[Tensor], hrs: Sequence[Tensor], encoder: Features) -> Likeness:
     """How unlike the true image some planes of a result are; a voxel that is invalid in either is equal in both.
 
-    Shape: (C, *S) each, all alike
+    Shape: (C, *S) each, all alike, on the encoder's device
     """
     pairs = [_filled(sr, hr) for sr, hr in zip(srs, hrs, strict=True)]
-    near = [perceptual_distance(sr.numpy(), hr.numpy(), encoder) for sr, hr in pairs]
+    layers = dict.fromkeys(encoder.layers, 1.0)
+    near = [float(feature_distance(encoder, sr[None], hr[None], layers, "cosine")) for sr, hr in pairs]
     mine, true = ([pair[side] for pair in pairs] for side in (0, 1))
     return Likeness(float(np.mean(near)), frechet_distance(mine, true, encoder), spectrum_distance(mine, true))
 
@@ -83,10 +84,9 @@ def spectrum_distance(srs: Sequence[Tensor], hrs: Sequence[Tensor]) -> float:
     return float(decibels.square().mean().sqrt()) if len(decibels) else 0.0
 
 
-def _filled(sr: Voxels, hr: Voxels) -> tuple[Tensor, Tensor]:
-    mine, true = torch.from_numpy(sr), torch.from_numpy(hr)
-    invalid = ~(mine.isfinite() & true.isfinite())
-    return mine.masked_fill(invalid, 0), true.masked_fill(invalid, 0)
+def _filled(sr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
+    invalid = ~(sr.isfinite() & hr.isfinite())
+    return sr.masked_fill(invalid, 0), hr.masked_fill(invalid, 0)
 
 
 class _Moments:
@@ -149,12 +149,14 @@ def _radial_power(image: Tensor) -> Tensor:
     axes = tuple(range(1, image.ndim))
     x = image.double() - image.double().mean(axes, keepdim=True)
     for axis in axes:
-        window = torch.hann_window(x.shape[axis] + 2, periodic=False, dtype=x.dtype)[1:-1]
+        window = torch.hann_window(x.shape[axis] + 2, periodic=False, dtype=x.dtype, device=x.device)[1:-1]
         x = x * window.reshape([-1 if other == axis else 1 for other in range(x.ndim)])
     power = torch.fft.fftn(x, dim=axes).abs().square().flatten(1)
-    grids = torch.meshgrid(*[torch.fft.fftfreq(n, dtype=x.dtype) for n in x.shape[1:]], indexing="ij")
+    grids = torch.meshgrid(*[torch.fft.fftfreq(n, dtype=x.dtype, device=x.device) for n in x.shape[1:]], indexing="ij")
     ring = (torch.stack(grids).square().sum(0).sqrt() * 2 * _RINGS).long().flatten()
     inside = ring < _RINGS
     count = torch.bincount(ring[inside], minlength=_RINGS)
-    total = torch.zeros(len(power), _RINGS, dtype=x.dtype).index_add_(1, ring[inside], power[:, inside])
+    total = torch.zeros(len(power), _RINGS, dtype=x.dtype, device=x.device).index_add_(
+        1, ring[inside], power[:, inside]
+    )
     return total[:, count > 0] / count[count > 0]

@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from geomedsr.data.augment import Augment
 from geomedsr.data.pairs import Pairs, PairSampler
-from geomedsr.data.resident import ResidentPairs
+from geomedsr.data.resident import ResidentPairs, fits
 from geomedsr.data.sampling import PatchSampler, Subject
 from geomedsr.degradations._degradation import Degradation
-from geomedsr.errors import FailedError, RecipeError
+from geomedsr.errors import RecipeError
 from geomedsr.model import Model, build_degradation
 from geomedsr.networks._network import Network
 from geomedsr.recipe import Recipe
 from geomedsr.training import precision, validation
 from geomedsr.training.card import card
+from geomedsr.training.graph import Graph
+from geomedsr.training.ledger import Ledger
 from geomedsr.training.log import Log
 from geomedsr.training.loggers import check_loggers, open_loggers
 from geomedsr.training.pictures import save_picture
 from geomedsr.training.state import State
+from geomedsr.training.step import Step
 from geomedsr.training.team import Team
 from geomedsr.training.validation import Score
 
-__all__ = ["Subjects", "train"]
+__all__ = ["Speed", "Subjects", "train"]
 
-_NAN_LIMIT = 10
+Speed = Literal["auto", "eager"]
 _VALIDATION_PLANES, _TEST_PLANES = 12, 48
 
 
@@ -46,14 +48,30 @@ class Subjects:
     test: Sequence[Subject]
 
 
+@dataclass(frozen=True)
+class _How:
+    """How steps are computed, which changes their rounding and their pace."""
+
+    bf16: bool
+    speed: Speed
+
+
 def train(
-    recipe: Recipe, subjects: Subjects, folder: Path, *, resume: bool = False, device: str = "cpu", quiet: bool = False
+    recipe: Recipe,
+    subjects: Subjects,
+    folder: Path,
+    *,
+    resume: bool = False,
+    device: str = "cpu",
+    quiet: bool = False,
+    speed: Speed = "auto",
 ) -> Model:
     """Trains, writes the model folder with its card, and gives the model.
 
     The batch of a step depends on the seed and the step alone, so a resumed run ends with the same bits as one that
     was never stopped (CPU, same number of threads). Under `accelerate launch` each process takes its share of a batch
-    that has `sampling.batch` patches for each of them.
+    that has `sampling.batch` patches for each of them. With the speed `auto` one GPU plays each step as a recorded
+    graph, where it can be recorded; with `eager` it never does.
 
     Raises:
         RecipeError: the recipe and the images do not fit, or a checkpoint is of another recipe.
@@ -76,7 +94,7 @@ def train(
         with Log(folder if team.leads else None, state.total, state.progress.step, quiet, loggers) as log:
             if said:
                 log.say(said)
-            _train(state, subjects, degradation, pairs, team, folder, log, bf16)
+            _train(state, subjects, degradation, pairs, team, folder, log, _How(bf16, speed))
         return _finish(state, subjects, degradation, team, folder, (time.monotonic() - began) / 60)
 
 
@@ -88,45 +106,28 @@ def _train(
     team: Team,
     folder: Path,
     log: Log,
-    bf16: bool,
+    how: _How,
 ) -> None:
     """All the steps of all the stages that are left."""
     recipe, network = state.recipe, team.prepared(state.network)
     if recipe.compile:
         network = torch.compile(network)  # type: ignore[assignment]
-    autocast = torch.autocast(team.device.type, torch.bfloat16, enabled=bf16)
     while True:
         stage, schedule = state.stage, state.stage.schedule
+        take, ledger = _step(Step(state, network, team, bf16=how.bf16), how.speed, log), Ledger(state, log)
         for step, (lr, hr) in _batches(pairs, team, state.progress.step + 1, state.last):
             rate = state.begin_step(step)
-            srs: list[Tensor] = []
-            figures = torch.zeros((), device=team.device)
-            parts = list(zip(lr.chunk(stage.optimizer.parts), hr.chunk(stage.optimizer.parts), strict=True))
-            for coarse, fine in parts:
-                with team.together(network, last=len(srs) == len(parts) - 1):
-                    with autocast:
-                        sr = network(coarse)
-                    srs.append(sr.float())
-                    loss, each = state.objective(srs[-1], fine)
-                    torch.autograd.backward(loss / len(parts))
-                figures = figures + each / len(parts)
-            norm = torch.nn.utils.clip_grad_norm_(network.parameters(), stage.optimizer.clip)
-            # The one place where the device is waited for; all that is sent to it before runs without a gap.
-            *values, length = torch.cat([team.mean(figures), norm.reshape(1)]).tolist()
-            finite = math.isfinite(sum(values)) and math.isfinite(length)
-            state.end_step(step, finite)
-            told = state.objective.told(values)
-            if finite and state.objective.learns:
-                told |= state.objective.learn(torch.cat(srs).detach(), hr)
-            elif not finite:
-                _lose(state, told, log)
-            log.advance(step, rate, sum(values), told if len(told) > 1 else {})
-            if subjects.validate and (step % schedule.validate_every == 0 or step == state.last):
+            ledger.add(step, rate, *take(lr, hr), hr)
+            is_judged = subjects.validate and (step % schedule.validate_every == 0 or step == state.last)
+            is_saved = step % schedule.checkpoint_every == 0 or step == state.last
+            if is_judged or is_saved:
+                ledger.settle()
+            if is_judged:
                 found = _scores(state.average.network, subjects.validate, degradation, _VALIDATION_PLANES, recipe, team)
                 picture = _picture(state, subjects, degradation, folder) if team.leads else None
                 log.score(step, validation.mean(found), picture)
                 state.judge(validation.mean(found))
-            if team.leads and (step % schedule.checkpoint_every == 0 or step == state.last):
+            if is_saved and team.leads:
                 state.save(folder)
             if state.progress.ended:
                 log.say(f"No better {stage.keep} in {schedule.patience} validations: the stage ends at step {step}.")
@@ -137,20 +138,11 @@ def _train(
         log.say(f"Stage {state.progress.stage + 1} of {len(recipe.stages)}: {_losses(state)}.")
 
 
-def _lose(state: State, told: dict[str, float], log: Log) -> None:
-    """Tells whose loss was not finite; ends the run when there were too many in a row.
-
-    Raises:
-        FailedError: there were.
-    """
-    progress = state.progress
-    who = ", ".join(name for name, figure in told.items() if not math.isfinite(figure)) or "the gradient"
-    log.say(f"step {progress.step}: not finite: {who}; the step is skipped ({progress.lost} in a row).")
-    if progress.lost >= _NAN_LIMIT:
-        raise FailedError(
-            f"The loss was not finite {progress.lost} times in a row at step {progress.step} (not finite: {who}): "
-            "lower optimizer.rate, or the weight of that loss."
-        )
+def _step(step: Step, speed: Speed, log: Log) -> Step | Graph:
+    """The step as the device takes it best: on one GPU a graph, unless a loss learns, which happens between steps."""
+    team = step.team
+    can = team.device.type == "cuda" and team.size == 1 and not step.state.objective.learns
+    return Graph(step, log.say) if can and speed != "eager" else step
 
 
 def _told(state: State, subjects: Subjects, degradation: Degradation, team: Team) -> dict[str, Any]:
@@ -221,6 +213,10 @@ def _batches(pairs: Pairs, team: Team, first: int, last: int) -> Iterator[tuple[
         layout = torch.channels_last if lr.ndim == 4 else torch.channels_last_3d
         return team.share(lr).to(team.device, memory_format=layout), team.share(hr).to(team.device)
 
+    if isinstance(pairs, ResidentPairs) and team.device.type == "cuda":
+        # The device itself draws, after what it has to do; a second thread would only take turns with this one.
+        yield from ((step, draw(step)) for step in range(first, last + 1))
+        return
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(draw, first) if first <= last else None
         for step in range(first, last + 1):
@@ -249,9 +245,10 @@ def _pairs(recipe: Recipe, subjects: Sequence[Subject], degradation: Degradation
         candidates=sampling.candidates,
         inside=sampling.inside,
     )
-    augment = Augment(recipe.factor, sampling.flips, sampling.turns, sampling.gain)
+    augment = Augment(recipe.factor, sampling.flips, sampling.turns, sampling.gain, sampling.offset)
     batch = sampling.batch * team.size
-    if sampling.resident:
+    on_gpu = team.device.type == "cuda" and fits(patches.subjects, team.device)
+    if on_gpu if sampling.resident is None else sampling.resident:
         return ResidentPairs(patches, degradation, augment, batch, recipe.seed, team.device)
     return PairSampler(patches, degradation, augment, batch, recipe.seed)
 

@@ -14,7 +14,7 @@ from geomedsr.data.sampling import Subject
 from geomedsr.degradations._degradation import Degradation
 from geomedsr.networks._network import Network
 from geomedsr.networks.interpolate import upsample
-from geomedsr.training.validation import planes_of
+from geomedsr.training.validation import judge_of, planes_of
 
 __all__ = ["save_picture"]
 
@@ -40,8 +40,9 @@ def save_picture(
 
 def _row(network: Network, subject: Subject, degradation: Degradation, seed: int) -> NDArray[np.uint8]:
     device, factor = next(network.parameters()).device, network.task.factor
-    pair = next(planes_of(subject, degradation, network, 1, torch.Generator().manual_seed(seed)))
-    coarse, fine = _middle(pair.lr, pair.hr, factor, network.multiple_of)
+    noise = torch.Generator().manual_seed(seed)
+    pair = next(planes_of(subject, degradation, network, 1, noise, judge_of(device)))
+    coarse, fine = (part.cpu() for part in _middle(pair.lr, pair.hr, factor, network.multiple_of))
     training = network.training
     sr = network.eval()(coarse.to(device)).float().cpu()
     network.train(training)

@@ -37,12 +37,14 @@ class State:
         for stage in recipe.stages:  # a mistake in any of them is told before the first begins
             Objective(recipe, stage, self.network, device).check(recipe.sampling.patch, recipe.task.channels, device)
         self.progress = checkpoint.Progress()
+        # Numbers that change with the step, where the device reads them: a step that was recorded sees them change.
+        self.rate, self.share = torch.zeros((), device=device), torch.zeros((), device=device)
         self._prepare()
 
     def _prepare(self) -> None:
         """What each stage has anew."""
         self.average = Average(self.network, self.stage.ema)
-        self.optimizer = _optimizer(self.stage, self.network)
+        self.optimizer = _optimizer(self.stage, self.network, self.rate)
         self.objective = Objective(self.recipe, self.stage, self.network, self.device)
         self.best = _copy(self.average.network)
 
@@ -73,20 +75,27 @@ class State:
     def begin_step(self, step: int) -> float:
         """Sets and gives the learning rate of a step. What anything draws at random depends on the step alone."""
         torch.manual_seed(((self.recipe.seed << 32) + step) % (1 << 63))
-        rate = self.stage.schedule.rate(step - self.progress.began, self.stage.optimizer.rate)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
+        counted = step - self.progress.began
+        rate = self.stage.schedule.rate(counted, self.stage.optimizer.rate)
+        self.rate.fill_(rate)
+        self.share.fill_(self.average.share(counted))
         return rate
 
+    def take(self, *, lost: Tensor) -> None:
+        """Moves the weights and their average by the gradients that are there, unless they are `lost`.
+
+        Shape: lost is a truth value on the device; nobody waits for it
+        """
+        # As GradScaler does it: the fused optimisers look at this number on the device.
+        self.optimizer.found_inf = lost.float()  # type: ignore[attr-defined]
+        self.optimizer.step()
+        self.average.update(self.network, self.share * ~lost)
+
     def end_step(self, step: int, finite: bool) -> None:
-        """Takes the step, unless its loss or its gradient was not finite."""
+        """Counts a step that was taken, or lost because its loss or its gradient was not finite."""
         self.progress.step = step
         self.progress.lost = 0 if finite else self.progress.lost + 1
         self.progress.skipped += not finite
-        if finite:
-            self.optimizer.step()
-            self.average.update(self.network, step - self.progress.began)
 
     def restore(self, folder: Path) -> None:
         """Goes on from the folder's checkpoint, where it has one.
@@ -101,7 +110,7 @@ class State:
         self._prepare()
         self.network.load_state_dict(parts["network"])
         self.average.network.load_state_dict(parts["average"])
-        self.optimizer.load_state_dict(parts["optimizer"])
+        _restore(self.optimizer, parts["optimizer"])
         self.objective.load_state(parts.get("losses", {}))
         self.best = parts["best"]
 
@@ -146,9 +155,26 @@ def _copy(network: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
 
-def _optimizer(stage: Stage, network: nn.Module) -> torch.optim.Optimizer:
-    chosen, weights = stage.optimizer, network.parameters()
+def _optimizer(stage: Stage, network: nn.Module, rate: Tensor) -> torch.optim.Optimizer:
+    chosen, weights = stage.optimizer, list(network.parameters())
     if chosen.name == "sgd":
-        return torch.optim.SGD(weights, chosen.rate, momentum=chosen.betas[0], weight_decay=chosen.decay)
+        sgd = torch.optim.SGD(weights, rate, momentum=chosen.betas[0], weight_decay=chosen.decay, fused=True)
+        for weight in weights:  # so that a first step that is lost leaves nothing undefined
+            sgd.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+        return sgd
     kind = torch.optim.AdamW if chosen.name == "adamw" else torch.optim.Adam
-    return kind(weights, chosen.rate, betas=chosen.betas, weight_decay=chosen.decay)
+    on_gpu = rate.device.type == "cuda"
+    return kind(weights, rate, betas=chosen.betas, weight_decay=chosen.decay, fused=True, capturable=on_gpu)
+
+
+def _restore(optimizer: torch.optim.Optimizer, stored: dict[str, Any]) -> None:
+    """Loads what an optimiser remembers; how it works stays as it is on this device."""
+    settings = [dict(group) for group in optimizer.param_groups]
+    optimizer.load_state_dict(stored)
+    for group, ours in zip(optimizer.param_groups, settings, strict=True):
+        group.update({key: value for key, value in ours.items() if key != "params"})
+    for weight, values in optimizer.state.items():
+        for key, value in values.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape:
+                # In the order in memory that the weight has: fused steps go through both side by side.
+                values[key] = torch.empty_like(weight, requires_grad=False).copy_(value)

@@ -16,14 +16,16 @@ from geomedsr.encoders import domain
 from geomedsr.encoders._features import Features
 from geomedsr.errors import RecipeError
 from geomedsr.grid import Shape
-from geomedsr.image import Voxels
-from geomedsr.metrics import psnr, ssim
+from geomedsr.metrics.ssim import mean_similarity
+from geomedsr.networks._blocks import true_float32
 from geomedsr.networks._network import Network
 from geomedsr.networks.interpolate import upsample
 from geomedsr.recipe import Recipe
 from geomedsr.training.likeness import Likeness, likeness
 
-__all__ = ["Pair", "Score", "check_sizes", "encoder_of", "mean", "planes_of", "score"]
+__all__ = ["Pair", "Score", "check_sizes", "encoder_of", "judge_of", "mean", "planes_of", "score"]
+
+_CPU = torch.device("cpu")
 
 _SMALLEST = 11
 """The window of SSIM."""
@@ -96,7 +98,8 @@ def score(
     """One score for each image: `planes` slices of a volume, evenly spread over it; the whole of a plain image."""
     was_training = network.training
     network.eval()
-    found = [_score(network, subject, degradation, planes, seed, bf16, encoder) for subject in subjects]
+    with true_float32():
+        found = [_score(network, subject, degradation, planes, seed, bf16, encoder) for subject in subjects]
     network.train(was_training)
     return found
 
@@ -113,17 +116,22 @@ def _score(
     device = next(network.parameters()).device
     noise = torch.Generator().manual_seed(seed)
     hrs, srs, cubics = [], [], []
-    for pair in planes_of(subject, degradation, network, planes, noise):
+    for pair in planes_of(subject, degradation, network, planes, noise, judge_of(device)):
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            sr = network(pair.lr.to(device)).float().cpu()
-        hr = pair.hr[0].numpy()
-        hrs.append(hr)
-        srs.append(np.where(np.isnan(hr), np.nan, sr[0].numpy()).astype(np.float32))
-        cubics.append(upsample(pair.lr, "cubic", network.task.factor)[0].numpy())
+            sr = network(pair.lr.to(device)).to(pair.hr)
+        hrs.append(pair.hr[0])
+        srs.append(sr[0].masked_fill(pair.hr[0].isnan(), torch.nan))
+        cubics.append(upsample(pair.lr, "cubic", network.task.factor)[0])
     found = _compare(subject.name, hrs, srs, cubics)
     if encoder is None:
         return found
+    encoder = encoder.to(hrs[0].device)
     return replace(found, likeness=likeness(srs, hrs, encoder), likeness_cubic=likeness(cubics, hrs, encoder))
+
+
+def judge_of(device: torch.device) -> torch.device:
+    """Where the outputs of a network on `device` are judged: there, if it computes in double precision."""
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,22 +146,28 @@ class Pair:
 
 
 def planes_of(
-    subject: Subject, degradation: Degradation, network: Network, count: int, noise: torch.Generator
+    subject: Subject,
+    degradation: Degradation,
+    network: Network,
+    count: int,
+    noise: torch.Generator,
+    device: torch.device = _CPU,
 ) -> Iterator[Pair]:
-    """Evenly spread planes with their coarse ones: true ones where the subject has them, else made by the degradation.
+    """Evenly spread planes with their coarse ones: true ones where the subject has them, else made on `device`.
 
     Planes that are all but empty (the air above a head) are left out: they would flatter every method.
     """
     factor, start, stop, planes = network.task.factor, *_places(subject, network, count)
     read = [subject.read(start, stop, plane) for plane in planes]
-    busy = [float(np.nanstd(fine)) for fine in read]
+    busy = [float(np.nanstd(fine)) for fine in read] if len(read) > 1 else [1.0]
     for plane, fine, spread in zip(planes, read, busy, strict=True):
         if spread > 0.05 * max(busy):
-            hr = torch.from_numpy(fine)[None]
+            hr = torch.from_numpy(fine)[None].to(device)
             true = subject.read_coarse(start, stop, plane, factor)
-            lr = degradation(torch.nan_to_num(hr), factor, noise) if true is None else torch.from_numpy(true)[None]
+            given = None if true is None else torch.from_numpy(true)[None].to(device)
+            lr = degradation(torch.nan_to_num(hr), factor, noise) if given is None else given
             inside = subject.inside(start, stop, plane)
-            counted = hr if inside is None else hr.masked_fill(~torch.from_numpy(inside), torch.nan)
+            counted = hr if inside is None else hr.masked_fill(~torch.from_numpy(inside).to(device), torch.nan)
             yield Pair(torch.nan_to_num(lr), counted)
 
 
@@ -186,11 +200,18 @@ def _places(subject: Subject, network: Network, count: int) -> tuple[Shape, Shap
     return tuple(start), tuple(stop), planes if subject.planes else [()]
 
 
-def _compare(name: str, hrs: list[Voxels], srs: list[Voxels], cubics: list[Voxels]) -> Score:
-    span = float(max(np.nanmax(h) for h in hrs) - min(np.nanmin(h) for h in hrs))
-    hr, sr, cubic = (np.concatenate([p.reshape(p.shape[0], -1) for p in ps], axis=1) for ps in (hrs, srs, cubics))
+def _compare(name: str, hrs: list[Tensor], srs: list[Tensor], cubics: list[Tensor]) -> Score:
+    high, low = (max(float((sign * hr).nan_to_num(nan=-torch.inf).amax()) for hr in hrs) for sign in (1, -1))
+    span = high + low
 
-    def similarity(ps: list[Voxels]) -> float:
-        return float(np.mean([ssim(p, h, span) for p, h in zip(ps, hrs, strict=True)]))
+    def similarity(made: list[Tensor]) -> float:
+        return float(np.mean([mean_similarity(one, hr, span) for one, hr in zip(made, hrs, strict=True)]))
 
-    return Score(name, psnr(sr, hr, span), similarity(srs), psnr(cubic, hr, span), similarity(cubics))
+    return Score(name, _psnr(srs, hrs, span), similarity(srs), _psnr(cubics, hrs, span), similarity(cubics))
+
+
+def _psnr(made: list[Tensor], hrs: list[Tensor], span: float) -> float:
+    """The PSNR of all planes together."""
+    errors = [(one.double() - hr).square() for one, hr in zip(made, hrs, strict=True)]
+    error = sum(float(one.nansum()) for one in errors) / sum(int(one.isfinite().sum()) for one in errors)
+    return math.inf if error == 0 else 10 * math.log10(span**2 / error)

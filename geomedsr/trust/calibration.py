@@ -11,6 +11,7 @@ from torch import Tensor
 
 from geomedsr.errors import ModelError, RecipeError
 from geomedsr.model import Model
+from geomedsr.networks._blocks import true_float32
 from geomedsr.trust.hallucination import Evidence, Habit, Habits, fit_habits
 from geomedsr.trust.instrument import instrument_of
 from geomedsr.trust.uncertainty import LEVEL, Answers, Widening, fit_widening
@@ -86,6 +87,8 @@ def calibration_of(model: Model) -> Calibration:
 def calibrate(model: Model, pairs: Iterable[tuple[str, Tensor, Tensor]]) -> Calibration:
     """The calibration that held-out images teach: their names, coarse and fine batches in the network's units.
 
+    The batches are on the network's device.
+
     Shape: (1, C, *S) and (1, C, *(S * factor)), the fine ones NaN where invalid
 
     Raises:
@@ -96,13 +99,14 @@ def calibrate(model: Model, pairs: Iterable[tuple[str, Tensor, Tensor]]) -> Cali
     answers, evidence = Answers(model.network, model.recipe.sampling.turns).eval(), Evidence(instrument)
     names: dict[str, None] = {}
     features, errors, signs = [], [], []
-    for name, lr, hr in pairs:
-        names[name] = None
-        sr, known = answers(lr)
-        counted = varied(hr)
-        features.append(known[counted])
-        errors.append((hr - sr).abs()[counted])
-        signs.append(evidence(sr, lr)[counted])
+    with true_float32():
+        for name, lr, hr in pairs:
+            names[name] = None
+            sr, known = answers(lr)
+            counted = varied(hr)
+            features.append(known[counted].cpu())
+            errors.append((hr - sr).abs()[counted].cpu())
+            signs.append(evidence(sr, lr)[counted].cpu())
     count = sum(map(len, errors))
     if count < _FEWEST:
         raise RecipeError(

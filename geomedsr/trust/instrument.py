@@ -60,7 +60,8 @@ def instrument_of(recipe: Recipe | None, factor: Factor) -> Instrument:
     if recipe is None:
         return _average(factor, "an interpolation was made for none")
     try:
-        matrix: AxisMatrix = build_degradation(recipe).matrix  # type: ignore[attr-defined]
+        degradation = build_degradation(recipe)
+        matrix: AxisMatrix = getattr(degradation, "nominal", degradation).matrix
         largest = max(factor)
         matrix(8 * largest, largest)
     except (AttributeError, ValueError, RecipeError):

@@ -160,6 +160,18 @@ def test_flat_places_are_passed_over() -> None:
     assert float(pairs.batch(1)[1].std(dim=(1, 2, 3)).min()) > 0.01
 
 
+def test_an_offset_shifts_each_pair_alike() -> None:
+    patches = PatchSampler([subject(shapes(0, (1, 64, 64)), (0, 1))], (16, 16), (2, 2), 0, 0.0)
+    plain, shifted = (
+        ResidentPairs(patches, Average(), Augment((2, 2), False, False, 0, offset), 40, 0, CPU).batch(1)
+        for offset in (0.0, 0.2)
+    )
+    shifts = [(after - before).flatten(1) for before, after in zip(plain, shifted, strict=True)]
+    torch.testing.assert_close(shifts[0], shifts[0][:, :1].expand_as(shifts[0]))
+    torch.testing.assert_close(shifts[1], shifts[0][:, :1].expand_as(shifts[1]))
+    assert float(shifts[0].min()) < -0.1 < 0.1 < float(shifts[0].max()) <= 0.2
+
+
 def test_a_recipe_trains_and_resumes_from_resident_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = Recipe.from_yaml(SMALL_RECIPE, "small", {"sampling.resident": "true"})
     images = Subjects(subjects(recipe, range(2)), subjects(recipe, range(2, 3)), [])

@@ -156,3 +156,15 @@ def test_slices_lie_across_the_coarsest_axis(spacing: tuple[float, ...], axes: t
 def test_a_plane_has_too_few_axes_for_a_volume() -> None:
     with pytest.raises(RecipeError, match="3 numbers"):
         prepare("a", shapes(0), 3, IntensityRule(), None)
+
+
+def test_an_offset_shifts_a_pair_alike_and_changes_nothing_else() -> None:
+    lr, hr = torch.rand(2, 8, 8), torch.rand(2, 16, 16)
+    augment = Augment((2, 2), flips=False, turns=False, gain=0, offset=0.2)
+    shifts = []
+    for seed in range(20):
+        coarse, fine = augment(lr, hr, np.random.default_rng(seed))
+        shifts.append(float((fine - hr).mean()))
+        torch.testing.assert_close(coarse - lr, torch.full_like(lr, shifts[-1]))
+        torch.testing.assert_close(fine - hr, torch.full_like(hr, shifts[-1]))
+    assert min(shifts) < -0.1 < 0.1 < max(shifts) <= 0.2

@@ -24,6 +24,8 @@ class Fake:
     """A backend that is as fast and as far from float32 as it is told to be; time is what it says."""
 
     device = "cpu"
+    relay = None
+    tell = None
     clock = 0.0
 
     def __init__(self, name: str, precision: str, speed: float, noise: float) -> None:

@@ -341,13 +341,3 @@ def test_the_network_of_the_caller_is_left_alone() -> None:
     upscaled(network, image((1, 30, 30)), precision="bf16")
     assert network.training
     assert all(p.requires_grad and p.dtype == torch.float32 and p.is_contiguous() for p in network.parameters())
-
-
-@pytest.mark.gpu
-def test_a_gpu_gives_what_the_cpu_gives() -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("there is no GPU")
-    source, network = image((1, 200, 200)), trained(fsrcnn.build(PLANE))
-    there, _ = upscaled(network, source, (64,), device="cuda")
-    here, _ = upscaled(network, source)
-    np.testing.assert_allclose(there, here, atol=1e-4 * np.abs(here).max())

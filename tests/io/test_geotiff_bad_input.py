@@ -14,6 +14,7 @@ import rasterio
 from geomedsr.errors import GridError, InputError
 from geomedsr.grid import Box
 from geomedsr.io import geotiff
+from geomedsr.io._geotiff_directory import read_directory
 from tests.io.raster_support import make, ramp
 
 
@@ -59,7 +60,8 @@ def test_a_damaged_block_is_refused_when_it_is_read(tmp_path: Path) -> None:
         tmp_path / "a.tif", ramp(1, 64, 64, "uint16"), compress="deflate", tiled=True, blockxsize=64, blockysize=64
     )
     data = bytearray(path.read_bytes())
-    data[-200:-100] = bytes(100)
+    middle = int(read_directory(path).offsets[0]) + 100
+    data[middle : middle + 100] = bytes(100)
     path.write_bytes(data)
     source = geotiff.open_source(path)
     with pytest.raises(InputError) as caught:

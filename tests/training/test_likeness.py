@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -19,9 +18,9 @@ def texture(seed: int, shape: tuple[int, ...] = (1, 48, 48), spread: float = 0.2
 
 
 def test_equal_images_are_alike_in_all_and_invalid_voxels_do_not_count() -> None:
-    image = texture(0).numpy()
-    holed = image.copy()
-    holed[0, :5] = np.nan
+    image = texture(0)
+    holed = image.clone()
+    holed[0, :5] = torch.nan
     found = likeness([holed], [image], seeded(2, 1, (4, 6), seed=0))
     assert found.perceptual == 0
     assert found.frechet == pytest.approx(0, abs=1e-9)

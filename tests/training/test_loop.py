@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from support import SMALL_RECIPE, subjects
+from trust_models import unsettled
 
 from geomedsr.errors import FailedError, RecipeError
 from geomedsr.losses.l1 import L1
@@ -16,7 +18,7 @@ from geomedsr.recipe import Recipe
 from geomedsr.training.ema import Average
 from geomedsr.training.loop import Subjects, train
 from geomedsr.training.state import State
-from geomedsr.training.validation import score
+from geomedsr.training.validation import planes_of, score
 
 
 def recipe(**changes: str) -> Recipe:
@@ -140,6 +142,24 @@ def test_an_untrained_network_scores_as_cubic() -> None:
         assert found.ssim == pytest.approx(found.ssim_cubic)
 
 
+@pytest.mark.parametrize(("factor", "shape"), [("[2, 2]", (1, 48, 40)), ("[1, 1, 2]", (1, 24, 20, 30))])
+def test_scores_are_those_of_the_metrics(factor: str, shape: tuple[int, ...]) -> None:
+    chosen = recipe(factor=factor, sampling__patch=str([12] * (len(shape) - 1)))
+    from geomedsr.degradations.kspace import KSpace
+    from geomedsr.metrics import psnr, ssim
+    from geomedsr.model import build_network
+
+    network = unsettled(build_network(chosen))
+    (subject,) = subjects(chosen, range(1), shape)
+    subject.source.voxels[0, 3] = np.nan  # type: ignore[attr-defined]
+    (found,) = score(network, [subject], KSpace(), 1, 0)
+    (pair,) = planes_of(subject, KSpace(), network, 1, torch.Generator())
+    hr, span = pair.hr[0].numpy(), float(np.nanmax(pair.hr) - np.nanmin(pair.hr))
+    sr = network(pair.lr)[0].detach().numpy()
+    assert found.psnr == pytest.approx(psnr(sr, hr, span), abs=1e-9)
+    assert found.ssim == pytest.approx(ssim(sr, hr, span), abs=1e-9)
+
+
 def test_the_rate_warms_up_and_falls() -> None:
     chosen = recipe(schedule="{steps: 100, warmup: 10, final: 0.1}")
     rates = [chosen.schedule.rate(step, 1.0) for step in (1, 10, 11, 55, 100)]
@@ -158,7 +178,7 @@ def test_the_average_follows_the_weights() -> None:
     with torch.no_grad():
         network.get_parameter("head.weight").add_(1.0)
     for step in range(1, 200):
-        average.update(network, step)
+        average.update(network, torch.tensor(average.share(step)))
     torch.testing.assert_close(average.network.get_parameter("head.weight"), start + 1.0, atol=1e-4, rtol=0)
 
 

@@ -21,7 +21,7 @@ TESTS = Path(__file__).parents[1]
 RUNNER = TESTS / "training" / "runner.py"
 GAN = "[{name: l1}, {name: adversarial, weight: 0.01, critic: {name: unet_sn, width: 4}}]"
 FAILED = "FailedError: The loss was not finite 10 times in a row"
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join((str(TESTS), str(TESTS.parent))), "OMP_NUM_THREADS": "1"}
 
 
 def start(folder: Path, *changes: str, resume: bool = False, processes: int = 1) -> subprocess.Popen[bytes]:

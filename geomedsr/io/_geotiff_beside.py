@@ -1,0 +1,66 @@
+"""The files that GDAL reads along with a raster because of their names: held to what the raster itself is held to.
+
+A mask or an overview of that name may be in any format, so it could show what lies elsewhere on the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+from geomedsr.errors import InputError
+from geomedsr.io._limits import limits
+
+__all__ = ["check_beside", "parsed_xml"]
+
+_IMAGES = (".msk", ".ovr", ".msk.ovr", ".ovr.msk")
+_WORDS = ".aux.xml"
+_LEADING = "OVERVIEW_FILE"
+"""The key by which a companion names yet another file."""
+
+
+def check_beside(path: Path, check_image: Callable[[Path], object]) -> None:
+    """Refuses companions of a raster that are no plain files of their kind in its own folder.
+
+    `check_image` is what is asked of a TIFF.
+
+    Raises:
+        InputError: with the companion's name.
+    """
+    for suffix in (*_IMAGES, _WORDS):
+        beside = path.with_name(path.name + suffix)
+        if not beside.is_file():
+            continue  # GDAL opens nothing else
+        if not limits().outside and not beside.resolve().is_relative_to(path.resolve().parent):
+            raise InputError(f"{beside} is a link out of the folder of {path.name}; remove it, or copy the file.")
+        if suffix == _WORDS:
+            _check_words(beside)
+        else:
+            check_image(beside)
+
+
+def _check_words(path: Path) -> None:
+    """Refuses a companion that leads elsewhere."""
+    for element in parsed_xml(path).iter():
+        if _LEADING in element.attrib.values() and not limits().outside:
+            raise InputError(f"{path} names yet another file, '{(element.text or '').strip():.80}'; remove it.")
+
+
+def parsed_xml(path: Path, *, plain: bool = False) -> ElementTree.Element:
+    """The XML in a file; `plain` has elements and text alone, which GDAL reads as everybody else does.
+
+    Raises:
+        InputError: it is none, too long, has a document type, or is not plain.
+    """
+    limit = limits().text
+    with open(path, "rb") as file:
+        data = file.read(limit + 1)
+    strange = [mark for mark in (b"<!", b"&#", b"<?") if mark in data[1:]] if plain else []
+    # A document type could define entities that another parser expands differently; GDAL writes none.
+    if not data or len(data) > limit or b"\0" in data or b"<!DOCTYPE" in data.upper() or strange:
+        raise InputError(f"{path} is not XML as GDAL writes it (plain elements, at most {limit >> 20} MiB).")
+    try:
+        return ElementTree.fromstring(data.decode("utf-8-sig"))
+    except (ElementTree.ParseError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is broken XML ({error}).") from error
