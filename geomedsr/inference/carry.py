@@ -122,7 +122,7 @@ class _Chain:
         )
 
     def run(self, tile: Tile, batch: Voxels, count: int) -> Voxels:
-        """The finer batch of the tile, fed `count` rows at a time."""
+        """The finer batch of the tile, fed at most `count` rows at a time."""
         axis, read = self._axis, tile.read
         result = np.empty(self._finer(batch.shape), np.float32)
         begin = read.start[axis] * self._factor
@@ -133,6 +133,8 @@ class _Chain:
             fed = self._last.read.stop[axis]
             assert self._rest is not None
             self._place(result, self._rest, self._given - self._rest.shape[self._along] - begin)
+        left = read.stop[axis] - fed
+        count = -(-left // -(-left // count))  # alike, as few rows are slow
         while fed < read.stop[axis]:
             stop = min(fed + count, read.stop[axis])
             rows = batch[self._slices(fed - read.start[axis], stop - read.start[axis])]

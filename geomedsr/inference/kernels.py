@@ -6,7 +6,8 @@ Two things do, and are put right here while a network runs on the CPU:
 
 - torch gives a convolution of one image to oneDNN only if its channels and first two axes have more than 20,480
   elements, and to a plain matrix product otherwise, which rounds differently and is up to eight times slower in three
-  axes. Small ones run beside themselves, as a batch of two, which always goes to oneDNN.
+  axes. Small ones are handed to oneDNN itself. In bf16, and where a kernel is one voxel long, which oneDNN sums in
+  another order when there are few voxels, they run beside themselves, as a batch of two.
 - oneDNN's transposed convolution sums in an order that depends on the lengths of the axes. It becomes what it is: a
   convolution that gives all places inside an input voxel as channels, and their interleaving. That is faster as well,
   in bf16 and in other runtimes too: on one core fsrcnn's took 1.03 s in OpenVINO, and takes 0.05 s.
@@ -69,8 +70,32 @@ def _passed_on(function: Any, *args: Any, **named: Any) -> Tensor:  # noqa: ANN4
 def _convolve(function: Any, x: Tensor, weight: Tensor, *more: Any, **named: Any) -> Tensor:  # noqa: ANN401
     groups = more[4] if len(more) > 4 else named.get("groups", 1)
     small = x.shape[0] == 1 and math.prod(x.shape[:4]) <= LARGE and is_judged(tuple(weight.shape), groups)
+    if small and min(weight.shape[2:]) > 1 and _is_direct(x, *more, **named):
+        return _direct(x, weight, *more, **named)
     result: Tensor = function(torch.cat([x, x]) if small else x, weight, *more, **named)
     return result[:1] if small else result
+
+
+def _is_direct(x: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, *_: Any, **__: Any) -> bool:  # noqa: ANN401
+    """Whether oneDNN can be called by its own name."""
+    plain = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu") and not isinstance(padding, str)
+    return plain and torch.backends.mkldnn.is_available()
+
+
+def _direct(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,  # noqa: ANN401
+    padding: Any = 0,  # noqa: ANN401
+    dilation: Any = 1,  # noqa: ANN401
+    groups: int = 1,
+) -> Tensor:
+    """What torch calls for a convolution that is large, or one of a batch."""
+    axes = x.ndim - 2
+    lists = ([n] * axes if isinstance(n, int) else list(n) for n in (padding, stride, dilation))
+    result: Tensor = torch.mkldnn_convolution(x, weight, bias, *lists, groups)
+    return result
 
 
 def interleaves(
