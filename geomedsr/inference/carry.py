@@ -16,7 +16,8 @@ from geomedsr.image import Voxels
 from geomedsr.inference.backend import Backend, TorchBackend
 from geomedsr.inference.layout import Layout
 from geomedsr.inference.memory import HOLES
-from geomedsr.inference.windows import Work
+from geomedsr.inference.stream import DEPTH
+from geomedsr.inference.windows import Demand, Work
 from geomedsr.tiling import Tile
 
 __all__ = ["Carry", "Pace"]
@@ -59,6 +60,14 @@ class Pace:
         """How many rows are fed at once."""
         one = self.backend.footprint.bytes(self.layout.batch_shape(_with(window, axis, 1)))
         return min(window[axis], max(_ROWS, _BYTES // one))
+
+    def demand(self, work: Work, window: Shape) -> Demand:
+        """What the tiles of a window take, in the network and on their way."""
+        # Read, waiting, in the network and being written; the output is once more what the sink's dtype is made from.
+        waiting = 4.0 * self.layout.channels * (DEPTH + 2) * (1 + math.prod(work.factor))
+        axis = self.axis(work, window)
+        large = axis is not None or self.backend.footprint.is_large(self.layout.batch_shape(window))
+        return Demand(int(math.prod(window) * waiting) + self.bytes(window, axis), large)
 
     def bytes(self, window: Shape, axis: int | None) -> int:
         """What the network takes for such windows, along an axis or as a whole."""

@@ -79,7 +79,7 @@ def _convolve(function: Any, x: Tensor, weight: Tensor, *more: Any, **named: Any
 def _is_direct(x: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, *_: Any, **__: Any) -> bool:  # noqa: ANN401
     """Whether oneDNN can be called by its own name."""
     plain = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu") and not isinstance(padding, str)
-    return plain and torch.backends.mkldnn.is_available()
+    return plain and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
 
 def _direct(
@@ -93,8 +93,8 @@ def _direct(
 ) -> Tensor:
     """What torch calls for a convolution that is large, or one of a batch."""
     axes = x.ndim - 2
-    lists = ([n] * axes if isinstance(n, int) else list(n) for n in (padding, stride, dilation))
-    result: Tensor = torch.mkldnn_convolution(x, weight, bias, *lists, groups)
+    around, steps, gaps = ([n] * axes if isinstance(n, int) else list(n) for n in (padding, stride, dilation))
+    result: Tensor = torch.mkldnn_convolution(x, weight, bias, around, steps, gaps, groups)
     return result
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from typing import Any
 
@@ -26,7 +26,7 @@ from geomedsr.inference.layout import Layout, layout_of
 from geomedsr.inference.memory import is_exhausted, release, spent_freely, steady_heap
 from geomedsr.inference.relay import PLAIN, Passage, Pending, is_narrow, passage_of
 from geomedsr.inference.stream import DEPTH, Ahead, Behind
-from geomedsr.inference.windows import FILL, FILL_BESIDE, Demand, Work, choose_window, halve
+from geomedsr.inference.windows import FILL, FILL_BESIDE, Work, choose_window, halve
 from geomedsr.networks._network import Network
 from geomedsr.tiling import Plan, Tile
 
@@ -218,7 +218,7 @@ class Upscaler:
 
     def _window(self, work: Work, layout: Layout, backend: Backend, sharers: int = 1, carries: bool = False) -> Shape:
         pace = Pace(backend, layout, carries)
-        demand = _demand(work, pace)
+        demand = partial(pace.demand, work)
         at_hand = backend.available()
         limit = self._memory or at_hand // (2 * sharers)
         if self._network.reach is None:
@@ -247,18 +247,6 @@ class Upscaler:
             raise ModelError(f"A tile is one number, or {ndim} for this image, each at least 1; got {tile}.")
         seen = [n + 2 * halo for n, halo in zip(wanted, work.halo, strict=True)]
         return work.fitted(tuple(max(rows) for rows in zip(seen, work.smallest, strict=True)))
-
-
-def _demand(work: Work, pace: Pace) -> Callable[[Shape], Demand]:
-    # Read, waiting, in the network and being written; the output is once more what the sink's dtype is made from.
-    waiting = 4.0 * pace.layout.channels * (DEPTH + 2) * (1 + math.prod(work.factor))
-
-    def demand(window: Shape) -> Demand:
-        axis = pace.axis(work, window)
-        large = axis is not None or pace.backend.footprint.is_large(pace.layout.batch_shape(window))
-        return Demand(int(math.prod(window) * waiting) + pace.bytes(window, axis), large)
-
-    return demand
 
 
 def _mebibytes(count: int) -> str:
