@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from geomedsr.data.sampling import Subject, planar_axes, prepare
+from geomedsr.errors import ModelError
 from geomedsr.grid import Box, Grid
 from geomedsr.image import Image, Source, Voxels
 from geomedsr.inference.upscaler import Upscaler
@@ -77,9 +78,9 @@ class Shown:
 
 
 def shown(recipe: Recipe, data: Path) -> list[Shown]:
-    """The recipe's test images, then those of the table that it has not seen in any way."""
+    """The recipe's test images, then those of the table that it has not seen in any way, where there are such."""
     table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))[recipe.modality]["images"]
-    every = [Shown(**one) for one in table]
+    every = [one for one in (Shown(**values) for values in table) if (data / one.file).exists()]
     known = {one.file: one for one in every}
     tests = [one for files in recipe.data.test for one in _tests(files, recipe, data)]
     seen = {file for files in (*recipe.data.train, *recipe.data.validate_) for file in _matched(files, data)}
@@ -87,6 +88,9 @@ def shown(recipe: Recipe, data: Path) -> list[Shown]:
     subjects = {known[file].subject for file in seen if file in known} - {None}
     solid = recipe.task.ndim == 3
     new = [one for one in every if one.file not in seen and one.subject not in subjects and not (one.planar and solid)]
+    if not new:  # few images, all of them used: those that chose the weights have at least taught nothing
+        chose = {file for files in recipe.data.validate_ for file in _matched(files, data)}
+        new = [replace(one, about=f"{one.about}; it chose the weights") for one in every if one.file in chose]
     return [replace(one, about=known[one.file].about) if one.file in known else one for one in tests] + new
 
 
@@ -121,7 +125,10 @@ def methods(folder: Path, model: Model) -> dict[str, str]:
 
 
 def _is_alike(model: Model, path: str) -> bool:
-    other = summary(path)
+    try:
+        other = summary(path)
+    except ModelError:  # whatever else lies beside the model
+        return False
     return (other.modality, other.factor, other.channels) == (model.modality, model.task.factor, model.channel_names)
 
 
@@ -211,10 +218,9 @@ class _Bench:
     def _inside(self, pair: Pair) -> Pair:
         lr, hr = pair.lr, pair.hr
         for axis, f in enumerate(self.model.task.factor, start=2):
-            end = MARGIN // f
-            if f > 1 and lr.shape[axis] > 2 * end:
-                lr = lr.narrow(axis, end, lr.shape[axis] - 2 * end)
-                hr = hr.narrow(axis, end * f, hr.shape[axis] - 2 * end * f)
+            end = min(MARGIN // f, lr.shape[axis] // 4) if f > 1 else 0
+            lr = lr.narrow(axis, end, lr.shape[axis] - 2 * end)
+            hr = hr.narrow(axis, end * f, hr.shape[axis] - 2 * end * f)
         return Pair(lr.contiguous(), hr.contiguous())
 
 

@@ -1,9 +1,10 @@
 """Claim: with the same images, degradation, patches and steps a recipe's model is at least as good as a MONAI network.
 
-The peer is a network of MONAI as it comes (`BasicUNet`, or `SegResNet` with 32 filters) on the cubic interpolation of
-the input, to which it adds what it learns; it is trained by a plain PyTorch loop: AdamW, L1, a warm-up and a cosine. It
-is given the same batches as the recipe's training (same seed), at the recipe's learning rate and at a third of it, and
-the better of both counts. Both are scored on the recipe's test images, made coarse by its nominal degradation.
+The peer is a network of MONAI (`basicunet` without its instance norm, which takes away the level of a patch;
+`basicunet-norm` as it comes; `segresnet` with 32 filters) on the cubic interpolation of the input, to which it adds
+what it learns, at first nothing; it is trained by a plain PyTorch loop: AdamW, L1, a warm-up and a cosine. It is given
+the same batches as the recipe's training (same seed), at the recipe's learning rate and at a third of it, and the
+better of both counts. Both are scored on the recipe's test images, made coarse by its nominal degradation.
 
     GEOMEDSR_DATA=... python -m benchmarks.peer [--pipeline pipelines/mri_t1_x2.yaml] [--steps 300] [--device cuda]
 
@@ -17,6 +18,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -38,7 +40,7 @@ PLANES = 12
 _MULTIPLE = 16
 """What the sides of an image must be divisible by for the peers."""
 
-PEERS = ("basicunet", "segresnet")
+PEERS = ("basicunet", "basicunet-norm", "segresnet")
 
 
 class Peer(Network):
@@ -47,7 +49,16 @@ class Peer(Network):
     def __init__(self, task: Task, name: str) -> None:
         super().__init__(task)
         kind = {"spatial_dims": task.ndim, "in_channels": task.channels, "out_channels": task.channels}
-        self.body: nn.Module = BasicUNet(**kind) if name == "basicunet" else SegResNet(init_filters=32, **kind)
+        made: dict[str, Callable[[], nn.Module]] = {
+            "basicunet": lambda: BasicUNet(norm=None, **kind),
+            "basicunet-norm": lambda: BasicUNet(**kind),
+            "segresnet": lambda: SegResNet(init_filters=32, **kind),
+        }
+        self.body = made[name]()
+        *_, last = (module for module in self.body.modules() if isinstance(module, nn.Conv2d | nn.Conv3d))
+        nn.init.zeros_(last.weight)
+        if last.bias is not None:
+            nn.init.zeros_(last.bias)
         self.reach = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -55,7 +66,9 @@ class Peer(Network):
         finer = upsample(x, "cubic", self.task.factor)
         ends = [end for n in reversed(finer.shape[2:]) for end in (0, -n % _MULTIPLE)]
         missing: Tensor = self.body(nn.functional.pad(finer, ends, mode="replicate"))
-        return finer + missing[(..., *(slice(n) for n in finer.shape[2:]))]
+        for axis, n in enumerate(finer.shape[2:], start=2):
+            missing = missing.narrow(axis, 0, n)
+        return finer + missing
 
 
 def main() -> None:
@@ -93,7 +106,7 @@ def shortened(arguments: argparse.Namespace) -> Recipe:
     values = recipe.to_json() | {"sampling": sampling, "schedule": schedule, "then": []}
     values["data"] = values["data"] | {"validate": []}
     # An average over a tenth of the steps: with the recipe's own a short run would judge its first weights.
-    return Recipe.from_values(values | {"ema": min(recipe.ema, 1 - 10 / steps)}, str(arguments.pipeline))
+    return Recipe.from_values(values | {"ema": min(recipe.ema, max(0.0, 1 - 10 / steps))}, str(arguments.pipeline))
 
 
 def trained_here(recipe: Recipe, device: str) -> tuple[Network, float]:

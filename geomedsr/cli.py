@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -21,21 +25,27 @@ from geomedsr.terminal import harmless, say
 __all__ = ["commands", "main", "run_command"]
 
 
+_SAID = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
+_TOGETHER = 0.3
+"""Seconds within which a second signal is the first one heard twice: `timeout` and job schedulers send both to a
+program and to its group."""
+
+
 class StoppedError(BaseException):
-    """SIGINT or SIGTERM came. It is no Exception, so that nothing swallows it, and no KeyboardInterrupt, because
-    Python ends itself with the signal, whatever the exit code, once one has passed through an `exec` of its own.
+    """A signal came. It is no Exception, so that nothing swallows it, and no KeyboardInterrupt, because Python ends
+    itself with the signal, whatever the exit code, once one has passed through an `exec` of its own.
     """
 
     def __init__(self, number: int) -> None:
         self.exit_code = 128 + number
-        super().__init__(f"geomedsr: {'interrupted' if number == signal.SIGINT else 'terminated'}")
+        super().__init__(f"geomedsr: {_SAID[signal.Signals(number)]}")
 
 
 def main() -> NoReturn:
     """The program."""
     _catch_signals()
     code = run_command(sys.argv[1:])
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _SAID:
         signal.signal(number, signal.SIG_IGN)  # all is done and said; what libraries tidy up now is not to be torn
     if code:
         _hush()
@@ -51,7 +61,8 @@ def run_command(arguments: Sequence[str]) -> int:
         error.show()
         return error.exit_code
     except StoppedError as error:
-        say(f"{error}{_left(state)}")
+        with suppress(OSError):  # the terminal that hung up
+            say(f"{error}{_left(state)}")
         return error.exit_code
     except Exception as error:  # noqa: BLE001  (the last line of defence: nobody sees a traceback unasked)
         return _failed(error, state)
@@ -91,19 +102,37 @@ def _hush() -> None:
 
 
 def _catch_signals() -> None:
-    """The first SIGINT or SIGTERM unwinds the work, which cleans up; only the third one stops at once."""
+    """The first signal unwinds the work, which cleans up; the second ends the program where it stands.
+
+    The second one is heard by a thread, as Python's own handlers wait until a call into a library returns. What such
+    an end leaves beside the output, the next run sweeps.
+    """
     caught: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
         caught.append(number)
-        if len(caught) > 2:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
         if len(caught) == 1:
             raise StoppedError(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    heard, tell = os.pipe()
+    os.set_blocking(tell, False)
+    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    threading.Thread(target=_end_at_the_second, args=(heard,), name="geomedsr-signals", daemon=True).start()
+    for number in _SAID:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, stop)
+
+
+def _end_at_the_second(heard: int) -> None:
+    first = None
+    while number := os.read(heard, 1):
+        if number[0] not in _SAID:
+            continue
+        if first is not None and time.monotonic() - first > _TOGETHER:
+            with suppress(OSError):
+                os.write(2, b"geomedsr: ended at once; what was there before is as it was.\n")
+            os._exit(128 + number[0])
+        first = first or time.monotonic()
 
 
 class Commands(click.Group):

@@ -28,9 +28,7 @@ Factor = tuple[int, ...]
 
 Matrix = tuple[tuple[float, ...], ...]
 """A square matrix in homogeneous coordinates, rows first."""
-
-_DEGREE = 111_195.0
-"""Metres of a degree on a sphere of the earth's mean radius."""
+_DEGREE = 111_195.0  # metres, on a sphere of the earth's mean radius
 
 
 def as_factor(values: Iterable[int], ndim: int) -> Factor:
@@ -181,10 +179,12 @@ class Grid:
             raise GridError(f"A grid of {ndim} axes has an affine of {ndim + 1} x {ndim + 1}; got {self.affine}.")
         if not all(math.isfinite(value) for row in self.affine for value in row):
             raise GridError(f"The affine has a value that is not finite: {self.affine}.")
-        spacing = self.spacing
-        # Relative to the spacings, so that a grid in degrees is judged like a grid in millimetres.
-        volume = abs(float(np.linalg.det(self.matrix[:-1, :-1])))
-        if min(spacing) <= 0 or volume <= 1e-9 * math.prod(spacing):
+        with np.errstate(over="ignore", invalid="ignore"):
+            spacing = self.spacing
+            volume = abs(float(np.linalg.det(self.matrix[:-1, :-1])))
+        # Relative to the spacings, so that a grid in degrees is judged like a grid in millimetres; numbers too large
+        # to be multiplied are no more than they.
+        if not (min(spacing) > 0 and volume > 1e-9 * math.prod(spacing)):
             raise GridError(f"The affine is singular (spacing {spacing}): its axes do not span the space.")
 
     @classmethod
@@ -244,11 +244,11 @@ class Grid:
             >>> [round(step, 1) for step in Grid.of((10, 10), north_up, units="degree").metres]
             [11.1, 5.6]
         """
-        latitude = float(self.world([n / 2 for n in self.shape])[1]) if self.ndim == 2 else math.inf
-        if self.units != "degree" or abs(latitude) > 90:
+        latitude = float(self.world([n / 2 for n in self.shape])[1])
+        if self.units != "degree" or self.ndim != 2 or abs(latitude) > 90:
             return None
-        east, north = _DEGREE * math.cos(math.radians(latitude)) * self.matrix[0, :2], _DEGREE * self.matrix[1, :2]
-        return tuple(float(length) for length in np.hypot(east, north))
+        ground = np.diag([_DEGREE * math.cos(math.radians(latitude)), _DEGREE]) @ self.matrix[:2, :2]
+        return tuple(np.hypot(*ground).tolist())
 
     @property
     def corners(self) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ __all__ = ["Keep", "LossPart", "Optimizer", "Part", "Schedule", "Section", "Stag
 class Section(BaseModel):
     """Keys that are all known, and never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Part(BaseModel):

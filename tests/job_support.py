@@ -93,10 +93,10 @@ def _die() -> None:
 def _before_write(is_time: Callable[[], bool]) -> None:
     write = ZarrOutput.write
 
-    def dying(self: ZarrOutput, *arguments: Any) -> None:
+    def dying(self: ZarrOutput, *arguments: Any) -> Any:
         if is_time():
             _die()
-        write(self, *arguments)
+        return write(self, *arguments)
 
     ZarrOutput.write = dying  # type: ignore[method-assign]
 
@@ -105,14 +105,15 @@ def _in_object(is_time: Callable[[], bool]) -> None:
     """Dies with half an object in place, as a store does that writes no object whole."""
     write = ZarrOutput.write
 
-    def dying(self: ZarrOutput, box: Any, voxels: Any) -> None:
-        write(self, box, voxels)
+    def dying(self: ZarrOutput, box: Any, voxels: Any) -> Any:
+        stored = write(self, box, voxels)
         if is_time():
             for key in self.object_keys(box):
                 path = self.path / key
                 if path.exists():
                     os.truncate(path, path.stat().st_size // 2)
             _die()
+        return stored
 
     ZarrOutput.write = dying  # type: ignore[method-assign]
 

@@ -89,9 +89,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Box]:
     boxes: list[Box] = []
     write = ZarrOutput.write
 
-    def counting(self: ZarrOutput, box: Box, voxels: Any) -> None:
+    def counting(self: ZarrOutput, box: Box, voxels: Any) -> Any:
         boxes.append(box)
-        write(self, box, voxels)
+        return write(self, box, voxels)
 
     monkeypatch.setattr(ZarrOutput, "write", counting)
     return boxes
@@ -265,11 +265,11 @@ def stop(patch: pytest.MonkeyPatch, after: int) -> None:
     """SIGINT before the next block is written."""
     write, written = ZarrOutput.write, []
 
-    def stopping(self: ZarrOutput, box: Box, voxels: Any) -> None:
+    def stopping(self: ZarrOutput, box: Box, voxels: Any) -> Any:
         if len(written) == after:
             raise StoppedError(signal.SIGINT)
         written.append(box)
-        write(self, box, voxels)
+        return write(self, box, voxels)
 
     patch.setattr(ZarrOutput, "write", stopping)
 
@@ -352,11 +352,11 @@ def test_a_full_disk_stops_cleanly_and_goes_on(
 def fill_up(patch: pytest.MonkeyPatch, after: int) -> None:
     write, written = ZarrOutput.write, []
 
-    def filling(self: ZarrOutput, box: Box, voxels: Any) -> None:
+    def filling(self: ZarrOutput, box: Box, voxels: Any) -> Any:
         written.append(box)
         if len(written) > after:
             raise WriteFailedError("The disk is full.") from OSError(errno.ENOSPC, "")
-        write(self, box, voxels)
+        return write(self, box, voxels)
 
     patch.setattr(ZarrOutput, "write", filling)
 

@@ -341,7 +341,7 @@ def test_interrupted_it_leaves_nothing_and_the_old_output_as_it_was(tmp_path: Pa
     source, out = volume(tmp_path / "scan.nii", (160, 160, 120)), tmp_path / "fine.nii.gz"
     out.write_bytes(b"the old output")
     arguments = ["upscale", str(source), "-o", str(out), "-m", "lanczos", "--scale", "3", "--overwrite"]
-    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
         process = subprocess.Popen([sys.executable, "-m", "geomedsr", *arguments], stderr=subprocess.PIPE, text=True)
         while process.poll() is None and not leftovers(tmp_path):
             time.sleep(0.01)
@@ -351,6 +351,61 @@ def test_interrupted_it_leaves_nothing_and_the_old_output_as_it_was(tmp_path: Pa
         assert "Traceback" not in said
         assert out.read_bytes() == b"the old output"
         assert leftovers(tmp_path) == []
+
+
+BUSY = """
+import sys, torch
+from pathlib import Path
+from geomedsr import cli
+from geomedsr.inference.backend import TorchBackend
+
+flag, a = Path(sys.argv.pop(1)), torch.ones(5000, 5000)
+
+def busy(self, batch):
+    flag.touch()
+    return a @ a  # seconds in which no handler of Python's is called
+
+TorchBackend.run = busy
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("pause", [0.6, 0.0])
+def test_a_second_interrupt_ends_at_once_and_the_old_output_stays(tmp_path: Path, pause: float) -> None:
+    source, out, flag = volume(tmp_path / "scan.nii"), tmp_path / "fine.nii.gz", tmp_path / "busy"
+    out.write_bytes(b"the old output")
+    arguments = ["upscale", str(source), "-o", str(out), *LINEAR, "--overwrite"]
+    settings = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", BUSY, str(flag), *arguments]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=settings)
+    while process.poll() is None and not flag.exists():
+        time.sleep(0.01)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    time.sleep(pause)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert out.read_bytes() == b"the old output"
+    if pause:
+        assert "ended at once; what was there before is as it was" in said
+        assert time.monotonic() - began < 2
+        assert leftovers(tmp_path) != []
+        assert run_command(arguments) == 0
+    else:  # one that is sent twice is one
+        assert "interrupted; what was not finished has left nothing behind" in said
+    assert leftovers(tmp_path) == []
+
+
+def test_a_hang_up_is_ignored_under_nohup(tmp_path: Path) -> None:
+    script = (
+        "import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); from geomedsr import cli;"
+        "cli._catch_signals(); os.kill(os.getpid(), signal.SIGHUP); print('still here')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout == "still here\n", done.stderr
 
 
 def test_an_interrupted_training_says_how_to_go_on(

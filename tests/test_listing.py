@@ -16,6 +16,7 @@ from geomedsr.errors import GeomedsrError, InputError, RecipeError
 from geomedsr.grid import Box
 from geomedsr.image import Image
 from geomedsr.io import format_of
+from geomedsr.io._limits import Limits, within
 from geomedsr.pipeline import Pipeline, read_pipeline
 from geomedsr.run.listing import listed
 
@@ -145,7 +146,15 @@ def item(name: str) -> dict[str, Any]:
         ("{stac: a.json, assets: [red]}", {"a.json": "{}"}, "an item has no id or no assets"),
         ("{stac: a.json, assets: [red]}", {"a.json": '{"features": []}'}, "it has no items"),
         ("{stac: a.json, assets: [blue]}", {"a.json": json.dumps(item("a"))}, "has no asset blue; it has red, nir"),
-        ("{stac: a.json, assets: [far]}", {"a.json": json.dumps(item("a"))}, "is a URL and no zarr store"),
+        ("{stac: a.json, assets: [far]}", {"a.json": json.dumps(item("a"))}, "x.tif, which is not fetched unasked"),
+        ("{csv: a.csv}", {"a.csv": "path\ns3://bucket/x.zarr\n"}, "s3://bucket/x.zarr, which is not fetched unasked"),
+        ("{csv: a.csv}", {"a.csv": "path\n../x.tif\n"}, r"names \.\./x\.tif, which is not in its own folder"),
+        ("{csv: a.csv}", {"a.csv": "path\nb/../../x.tif\n"}, "which is not in its own folder; pass --allow-vrt"),
+        ("{csv: a.csv}", {"a.csv": "path\n/etc/x.tif\n"}, "which is not in its own folder"),
+        ("{csv: a.csv}", {"a.csv": "path\nfile:///etc/x.tif\n"}, "which is not in its own folder"),
+        ("{csv: a.csv}", {"a.csv": "path\n" + "x" * 200_000}, "is no table: field larger than field limit"),
+        ("{csv: a.csv}", {"a.csv": "path\na\0b.tif\n"}, r"a\.csv|There is no file|cannot be"),
+        ("{stac: a.json, assets: [red]}", {"a.json": "[" * 100_000}, "is no JSON"),
     ],
 )
 def test_a_list_that_cannot_be_read_is_told(inputs: str, files: dict[str, str], sentence: str) -> None:
@@ -153,6 +162,15 @@ def test_a_list_that_cannot_be_read_is_told(inputs: str, files: dict[str, str], 
         Path(name).write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(GeomedsrError, match=sentence):
         names(inputs=inputs)
+
+
+def test_a_list_names_more_when_it_is_allowed() -> None:
+    Path("a.json").write_text(json.dumps(item("a")), encoding="utf-8")
+    Path("a.csv").write_text("path\n/nowhere/x.tif\n", encoding="utf-8")
+    with within(Limits(remote=True)), pytest.raises(InputError, match="is a URL and no zarr store"):
+        names(inputs="{stac: a.json, assets: [far]}")
+    with within(Limits(outside=True)), pytest.raises(InputError, match=r"There is no file /nowhere/x\.tif"):
+        names(inputs="{csv: a.csv}")
 
 
 def test_a_run_of_many_images_is_one_job(capsys: pytest.CaptureFixture[str]) -> None:

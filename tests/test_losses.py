@@ -88,6 +88,13 @@ def test_a_step_has_the_gradient_of_its_height() -> None:
     assert make("gradient")(sr, torch.zeros_like(sr)).item() == pytest.approx(2.0 / 7 / 2)
 
 
+def test_opposite_spectra_spoil_no_gradient() -> None:
+    hr, sr = torch.full((1, 1, 4, 4), 0.5), torch.full((1, 1, 4, 4), -0.2, requires_grad=True)
+    torch.autograd.backward(make("spectral_angle")(sr, hr))
+    assert sr.grad is not None
+    assert bool(sr.grad.isfinite().all())
+
+
 def test_the_spectral_angle_sees_colour_and_not_brightness() -> None:
     hr = torch.rand(1, 4, 8, 8) + 0.1
     assert make("spectral_angle")(3 * hr, hr).item() == pytest.approx(0, abs=1e-3)

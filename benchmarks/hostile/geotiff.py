@@ -216,6 +216,13 @@ def nan_scale(folder: Path) -> Command:
     return upscale("a.tif")
 
 
+@case(r"has a geometry that cannot be: The affine is singular \(spacing \(inf, inf\)\)")
+def wild_scale(folder: Path) -> Command:
+    """Pixel scale 1e300"""
+    raster(folder / "a.tif", transform=Affine(1e300, 1e300, 0, 1e300, -1e300, 0))
+    return upscale("a.tif")
+
+
 @case(r"scale or a transform, which cannot be read|singular")
 def zero_scale(folder: Path) -> Command:
     """Pixel scale 0"""
@@ -331,6 +338,54 @@ def mask_elsewhere(folder: Path) -> Command:
     return upscale("in/a.tif", out="out.tif")
 
 
+@case(r"a\.tif\.msk is a link out of the folder")
+def mask_by_link(folder: Path) -> Command:
+    """A mask file beside a raster that is a link to another folder"""
+    (folder / "in").mkdir()
+    raster(folder / "in" / "a.tif")
+    (folder / "in" / "a.tif.msk").symlink_to(raster(folder / "other.tif"))
+    return upscale("in/a.tif", out="out.tif")
+
+
+@case(r"would be read along with a\.tif, and is not a file")
+def mask_pipe(folder: Path) -> Command:
+    """A mask file beside a raster that is a named pipe, which GDAL would wait for"""
+    raster(folder / "a.tif")
+    os.mkfifo(folder / "a.tif.msk")
+    return upscale("a.tif")
+
+
+@case(r"would be read along with a\.tif, and is not a file")
+def endless_world_file(folder: Path) -> Command:
+    """A world file beside a raster that is a link to /dev/zero"""
+    raster(folder / "a.tif")
+    (folder / "a.tfw").symlink_to("/dev/zero")
+    return upscale("a.tif")
+
+
+@case(r"not finite")
+def nan_world_file(folder: Path) -> Command:
+    """A world file with NaN"""
+    raster(folder / "a.tif", crs=None, transform=None)
+    (folder / "a.tfw").write_text("nan\n0\n0\n-1\n0\n0\n")
+    return upscale("a.tif")
+
+
+@case(r"of words about itself, more than the 33\.6 MB allowed")
+def many_words(folder: Path) -> Command:
+    """40 MB of words about itself"""
+    tags = {**shape(40, 48), 270: ("text", b"x" * (40 << 20)), 273: ("long8", 4096), 279: ("long8", 1920)}
+    (folder / "a.tif").write_bytes(tiff(tags))
+    return upscale("a.tif")
+
+
+@case(r"a\\x1b\[2J\\n\.tif is empty")
+def steering_name(folder: Path) -> Command:
+    """A name that would steer the terminal: told harmlessly, in one line"""
+    (folder / "a\x1b[2J\n.tif").touch()
+    return upscale("a\x1b[2J\n.tif", out="out.tif")
+
+
 @case(r"a\.tif\.aux\.xml names yet another file")
 def words_elsewhere(folder: Path) -> Command:
     """An .aux.xml that names a file at a URL"""
@@ -380,7 +435,7 @@ def cut_jp2(folder: Path) -> Command:
     return upscale("a.jp2", out="out.tif")
 
 
-@case(r"voxels in all channels|opj_read_header")
+@case(r"4\.61e\+18 voxels in all channels")
 def enormous_jp2(folder: Path) -> Command:
     """JPEG 2000 that claims 2^31 x 2^31 voxels"""
     raster(folder / "a.tif")
@@ -400,6 +455,19 @@ def points(folder: Path) -> Command:
         dataset.update_tags(AREA_OR_POINT="Point")
         corners = [(0, 0), (0, 48), (40, 0), (40, 48)]
         placed = [GroundControlPoint(r, c, 10 + c / 100, 50 - r / 100, 0) for r, c in corners]
+        dataset.gcps = (placed, rasterio.CRS.from_epsg(4326))
+
+    raster(folder / "a.tif", dress, crs=None, transform=None)
+    return upscale("a.tif")
+
+
+@case(r"has a control point, or an RPC, that is not finite")
+def nan_points(folder: Path) -> Command:
+    """A GCP at NaN"""
+
+    def dress(dataset: Any) -> None:  # noqa: ANN401 - rasterio has no types
+        corners = [(0, 0, np.nan), (0, 48, 11.0), (40, 0, 10.0)]
+        placed = [GroundControlPoint(row, column, x, 50.0, 0) for row, column, x in corners]
         dataset.gcps = (placed, rasterio.CRS.from_epsg(4326))
 
     raster(folder / "a.tif", dress, crs=None, transform=None)

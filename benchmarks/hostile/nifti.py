@@ -140,7 +140,7 @@ def bomb_behind(folder: Path) -> Command:
     return written(folder, "a.nii.gz", bomb(image(), 2 << 10))
 
 
-@case(r"goes on after its header|starts with|voxels start at byte")
+@case(r"has 209\.7 MB of words about itself, .* pass --max-text")
 def bomb_of_header(folder: Path) -> Command:
     """Gzip bomb: 200 MB of extensions before the voxels"""
     return written(folder, "a.nii.gz", bomb(image(vox_offset=200 << 20), 300))
@@ -173,7 +173,7 @@ def no_offset(folder: Path) -> Command:
     return written(folder, "a.nii", image(vox_offset=0))
 
 
-@case(r"voxels start at byte")
+@case(r"words about itself")
 def wild_offset(folder: Path) -> Command:
     """vox_offset 1e30"""
     return written(folder, "a.nii", image(vox_offset=1e30))
@@ -250,6 +250,18 @@ def infinite_slope(folder: Path) -> Command:
 def zero_slope(folder: Path) -> Command:
     """Slope 0: a warning, the field kept"""
     return written(folder, "a.nii", image(scl_slope=0, scl_inter=3))
+
+
+@case(r"has the slope nan, .* taken as they are", code=0)
+def lost_intercept(folder: Path) -> Command:
+    """Slope NaN with an intercept of 5: a warning"""
+    return written(folder, "a.nii", image(scl_slope=np.nan, scl_inter=5))
+
+
+@case(r"has the slope 3e\+38, which makes numbers beyond float32")
+def wild_slope(folder: Path) -> Command:
+    """Slope 3e38"""
+    return written(folder, "a.nii", image(scl_slope=3e38))
 
 
 @case(r"says by neither a qform nor an sform where it lies", code=0)

@@ -34,7 +34,7 @@ __all__ = [
 
 EXIT_CODES = """\b
 Exit codes: 0 done, 1 failed, 2 usage or bad input, 3 nothing matched,
-4 some inputs failed, 130 interrupted."""
+4 some inputs failed, 130 interrupted, 143 terminated, 129 hung up."""
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 EXISTING_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
@@ -90,6 +90,7 @@ def LIMITS(command: Callable[..., Any]) -> Callable[..., Any]:  # noqa: N802 - u
         click.option("--max-channels", "channels", metavar="N", help="Its channels, at most.", **count),
         click.option("--max-unpacked", "unpacked", metavar="8GB", help="What a small file may unpack to.", **nbytes),
         click.option("--max-block", "block", metavar="2GB", help="What must be read of a file at once.", **nbytes),
+        click.option("--max-text", "text", metavar="64MB", help="What a file may say about itself.", **nbytes),
         click.option("--allow-remote", "remote", help="Let files name others at URLs.", **flag),
         click.option("--allow-vrt-paths", "outside", help="Let files name others in any folder.", **flag),
     )

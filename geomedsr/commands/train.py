@@ -21,6 +21,7 @@ __all__ = ["train"]
 @click.option("--out", type=FOLDER, required=True, help="The folder that the model and its checkpoints go into.")
 @click.option("--set", "changes", type=key_value, multiple=True, metavar="KEY=VALUE", help="Change a recipe's key.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the output folder.")
+@click.option("--finish", is_flag=True, help="Take no more steps: the last checkpoint becomes the model.")
 @click.option("--cache", type=FOLDER, help="A folder in which the images are unpacked once, for quick reading.")
 @click.option("--device", default="cpu", show_default=True, metavar="cpu|cuda", help="Where the network runs.")
 @click.option(

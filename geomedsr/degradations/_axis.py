@@ -29,7 +29,7 @@ def filter_axis(x: Tensor, axis: int, taps: Tensor) -> Tensor:
     weights = _against(taps, x)
     total = torch.zeros_like(x)
     for k in range(taps.shape[-1]):
-        total += padded.narrow(axis, k, x.shape[axis]) * weights[..., k]
+        total.addcmul_(padded.narrow(axis, k, x.shape[axis]), weights[..., k])
     return total
 
 
@@ -48,7 +48,7 @@ def reduce_axis(x: Tensor, axis: int, factor: int, taps: Tensor, *, mirrored: bo
     weights = _against(taps, x)
     total = torch.zeros_like(windows[..., 0])
     for k in range(width):
-        total += windows[..., k] * weights[..., k]
+        total.addcmul_(windows[..., k], weights[..., k])
     return total
 
 

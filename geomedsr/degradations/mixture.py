@@ -25,8 +25,8 @@ __all__ = ["Mixture", "build"]
 class Mixture:
     """Each image of a batch is degraded by one of `of`, taken in proportion to `shares` (all alike), then noise.
 
-    `of` lists degradations by name, each with its own settings. All of them are run on the whole batch, and nothing is
-    waited for to know which image takes which.
+    `of` lists degradations by name, each with its own settings. A GPU runs all of them on the whole batch, so that
+    nothing is waited for to know which image takes which; the processor knows, and runs each on its images alone.
     """
 
     def __init__(
@@ -52,11 +52,21 @@ class Mixture:
     def __call__(self, hr: Tensor, factor: Factor, rng: torch.Generator) -> Tensor:
         """The coarse batch."""
         drawn = torch.rand(hr.shape[0], generator=rng, device=rng.device).to(hr.device)
+        mixed = self._apart if hr.device.type == "cpu" else self._together
+        return self.noise(mixed(hr, factor, rng, drawn), rng)
+
+    def _together(self, hr: Tensor, factor: Factor, rng: torch.Generator, drawn: Tensor) -> Tensor:
         lr = self.parts[0](hr, factor, rng)
         for part, bound in zip(self.parts[1:], self.bounds, strict=True):
             chosen = (drawn >= bound).reshape(-1, *[1] * (hr.ndim - 1))
             lr = torch.where(chosen, part(hr, factor, rng), lr)
-        return self.noise(lr, rng)
+        return lr
+
+    def _apart(self, hr: Tensor, factor: Factor, rng: torch.Generator, drawn: Tensor) -> Tensor:
+        number = torch.bucketize(drawn, torch.tensor(self.bounds), right=True)
+        images = [(number == one).nonzero().flatten() for one in range(len(self.parts))]
+        lrs = [part(hr[own], factor, rng) for part, own in zip(self.parts, images, strict=True) if len(own)]
+        return torch.cat(lrs)[torch.cat(images).argsort()]
 
 
 def _part(one: Mapping[str, Any]) -> Degradation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,12 +54,20 @@ def devices_of(name: str) -> list[str]:
 
 
 def available(device: str = "cpu") -> int:
-    """Bytes that may still be taken on a device, the control group's limit respected."""
+    """Bytes that may still be taken on a device; the limits of the control groups and of the process count."""
     if device.startswith("cuda"):
         return min(int(torch.cuda.mem_get_info(one)[0]) for one in devices_of(device))
     import psutil
 
-    return max(0, min([int(psutil.virtual_memory().available), *_cgroup_rooms()]))
+    return max(0, min([int(psutil.virtual_memory().available), *_cgroup_rooms(), *_address_room()]))
+
+
+def _address_room() -> list[int]:
+    """What `ulimit -v` leaves, which some job schedulers set."""
+    import psutil
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return [] if limit == resource.RLIM_INFINITY else [limit - int(psutil.Process().memory_info().vms)]
 
 
 def spent_freely(device: str, at_hand: int) -> int:
@@ -72,19 +81,20 @@ def _cgroup_rooms(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("
         lines = [line.split(":", 2) for line in membership.read_text().splitlines()]
     except OSError:
         return []
-    rooms = []
+    rooms: list[int] = []
+    limits: tuple[str, ...]
     for _, controllers, path in lines:
         if controllers == "":
-            names, tree = ("memory.max", "memory.current", "inactive_file"), root
+            limits, names, tree = ("memory.max", "memory.high"), ("memory.current", "inactive_file"), root
         elif "memory" in controllers.split(","):
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            limits, names = ("memory.limit_in_bytes",), ("memory.usage_in_bytes", "total_inactive_file")
             tree = root / "memory"
         else:
             continue
         # In a container the path may be the host's, and the tree begins at the container's own group.
         group = tree / path.lstrip("/")
-        rooms += [room for folder in (group, *group.parents) if folder.is_relative_to(tree)
-                  if (room := _room(folder, *names)) is not None]  # fmt: skip
+        rooms += [room for folder in (group, *group.parents) if folder.is_relative_to(tree) for limit in limits
+                  if (room := _room(folder, limit, *names)) is not None]  # fmt: skip
     return rooms
 
 
@@ -109,11 +119,22 @@ def is_exhausted(error: BaseException) -> bool:
 
 
 def release(device: str) -> None:
-    """Gives cached blocks of a device back."""
+    """Gives what was freed on a device back to it."""
     for one in devices_of(device):
         if one.startswith("cuda"):
             with torch.cuda.device(one):
                 torch.cuda.empty_cache()
+        elif (libc := _glibc()) is not None:
+            libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """The C library, where its heap can be told what to keep."""
+    try:
+        libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    except OSError:
+        return None
+    return libc if libc is not None and hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
 
 
 @contextmanager
@@ -125,11 +146,7 @@ def steady_heap() -> Iterator[None]:
     times as long. Kept blocks cost some fragmentation, and are given back at the end. Elsewhere than on glibc
     nothing is changed.
     """
-    try:
-        libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    except OSError:
-        libc = None
-    if libc is None or not hasattr(libc, "mallopt") or not hasattr(libc, "malloc_trim"):
+    if (libc := _glibc()) is None:
         yield
         return
     libc.mallopt(_M_MMAP_THRESHOLD, 2**31 - 1)

@@ -25,6 +25,7 @@ from geomedsr.inference.choice import Choice, check_asked, choose
 from geomedsr.inference.layout import Layout, layout_of
 from geomedsr.inference.memory import is_exhausted, release, spent_freely, steady_heap
 from geomedsr.inference.relay import PLAIN, Passage, Pending, is_narrow, passage_of
+from geomedsr.inference.resumable import Resumable
 from geomedsr.inference.stream import DEPTH, Ahead, Behind
 from geomedsr.inference.windows import FILL, FILL_BESIDE, Work, choose_window, halve
 from geomedsr.networks._network import Network
@@ -154,7 +155,7 @@ class Upscaler:
         backend, choice = self._chosen(source, layout, work.plan(window), intensity)
         if asked is None and backend is not self._exact:
             window = self._window(work, layout, backend, carries=True)
-        return Session(source, sink, layout, work, backend, intensity, window, progress, choice)
+        return Session(source, sink, layout, work, backend, intensity, window, progress, choice, self._told)
 
     def window_for(self, before: ImageSpec, after: ImageSpec, sharers: int = 1) -> tuple[Shape, Shape]:
         """The window that an image and its output are worked through with, and the hr voxels of parts that it can give.
@@ -270,8 +271,11 @@ class Session:
         window: Shape,
         progress: Progress | None,
         choice: Choice,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         self.backend, self.window, self.choice = backend, window, choice
+        self._tell_note = tell or (lambda text: None)
+        self._owed: list[Tile] = []
         self.tiles = self.written = 0
         self.waited = self.computed = 0.0
         self._source, self._sink, self._layout, self._work = source, sink, layout, work
@@ -292,17 +296,23 @@ class Session:
         ordered = plan if axis is None else plan.along(axis)
         tiles: Iterable[Tile] = ordered if boxes is None else chain.from_iterable(map(plan.refit, boxes))
         self._tell()
-        began, depth = time.perf_counter(), DEPTH * (self._relay.size if self._relay else 1)
+        began = time.perf_counter()
         # A GPU's activations are not the heap's.
-        heap = nullcontext() if self._relay else steady_heap()
-        with heap, self._settled(), Behind(self._write, depth) as behind:
-            while (left := self._pass(tiles, behind)) is not None:
-                tiles = left
-        self.waited += behind.waited
+        with nullcontext() if self._relay else steady_heap(), self._settled():
+            self._through(tiles)
+            while self._owed:
+                owed, self._owed = self._owed, []
+                self._through(self._smaller(iter(owed), "no room for a result"))
         if self._relay:
             # The stages only start what a GPU does: how long it stood still is what its own clock leaves.
             self.waited = max(0.0, time.perf_counter() - began - self.computed / self._relay.size)
         self._tell()
+
+    def _through(self, tiles: Iterable[Tile]) -> None:
+        with Behind(self._write, DEPTH * (self._relay.size if self._relay else 1)) as behind:
+            while (left := self._pass(tiles, behind)) is not None:
+                tiles = left
+        self.waited += behind.waited
 
     @contextmanager
     def _settled(self) -> Iterator[None]:
@@ -315,7 +325,7 @@ class Session:
 
     def _pass(self, tiles: Iterable[Tile], behind: Behind[_Item]) -> Iterator[Tile] | None:
         """Tiles of one window, until all are done (None) or memory runs out (the smaller tiles that are left)."""
-        rest = _Resumable(tiles)
+        rest = Resumable(tiles)
         carry = Carry(Pace(self.backend, self._layout), self._work, self.window)
         with Ahead(self._read, rest) as ahead:
             try:
@@ -351,6 +361,7 @@ class Session:
         window = halve(self._work, self.window)
         if window is None:
             raise OutOfMemoryError(f"Memory ran out at the smallest tile, {self.window} voxels: {reason}")
+        self._tell_note(f"Memory ran out with windows of {self.window} voxels; going on with {window}.")
         self.window = window
         plan = self._work.plan(window)
         return chain.from_iterable(plan.refit(tile.write) for tile in left)
@@ -390,23 +401,25 @@ class Session:
         return Box(start, tuple(-(-b // f) for b, f in zip(tile.keep.stop, factor, strict=True)))
 
     def _write(self, item: _Item) -> None:
-        """The writer's stage: back to physical values, invalid where the input was."""
+        """The writer's stage; a tile that there is no memory for is owed, to be done again in smaller ones."""
         loaded, result = item
-        if isinstance(result, Pending):
-            with result as batch:
-                self._put(loaded, batch)
-            self.computed += result.computed
-        else:
-            self._put(loaded, result)
-        self.written += loaded.tile.write.size
-        self.tiles += 1
+        try:
+            if isinstance(result, Pending):
+                with result as batch:
+                    voxels = self._result(loaded, batch)
+                self.computed += result.computed
+            else:
+                voxels = self._result(loaded, result)
+        except MemoryError:
+            self._owed.append(loaded.tile)
+            return
+        self._deliver(loaded.tile, voxels)
 
-    def _put(self, loaded: _Loaded, batch: NDArray[Any] | None) -> None:
+    def _result(self, loaded: _Loaded, batch: NDArray[Any] | None) -> NDArray[Any]:
+        """What is kept of a tile, back in physical values or in stored numbers, invalid where the input was."""
         tile = loaded.tile
         if batch is None:
-            shape = (self._layout.channels, *tile.write.shape)
-            self._sink.write(tile.write, np.full(shape, np.nan, np.float32))
-            return
+            return np.full((self._layout.channels, *tile.write.shape), np.nan, np.float32)
         slices = tuple(tile.window[axis] for axis in self._layout.others)
         voxels = self._layout.from_batch(batch, slices)[(slice(None), *tile.keep.slices)]
         if loaded.passage is PLAIN and self._intensity != Intensity():
@@ -416,10 +429,15 @@ class Session:
             mask = fill.spread(loaded.invalid[(slice(None), *beneath.slices)], self._work.factor)
             inner = tile.keep.relative_to(beneath.scaled(self._work.factor).start)
             voxels[mask[(slice(None), *inner.slices)]] = np.nan
+        return voxels
+
+    def _deliver(self, tile: Tile, voxels: NDArray[Any]) -> None:
         if voxels.dtype != np.float32 and isinstance(self._sink, StoredSink):
             self._sink.store(tile.write, voxels)
         else:
             self._sink.write(tile.write, voxels.astype(np.float32, copy=False))
+        self.written += tile.write.size
+        self.tiles += 1
 
 
 def _padded(numbers: NDArray[Any], tile: Tile) -> NDArray[Any]:
@@ -431,24 +449,3 @@ def _padded(numbers: NDArray[Any], tile: Tile) -> NDArray[Any]:
 
 _Item = tuple[_Loaded, Voxels | Pending | None]
 """What goes to the writer: a tile and its result (None: it is all invalid)."""
-
-
-class _Resumable:
-    """Tiles that can be taken up again where they were left, though a reader had already run ahead."""
-
-    def __init__(self, tiles: Iterable[Tile]) -> None:
-        self._tiles = iter(tiles)
-        self._taken: list[Tile] = []
-
-    def __iter__(self) -> Iterator[Tile]:
-        for tile in self._tiles:
-            self._taken.append(tile)
-            yield tile
-
-    def done(self) -> None:
-        """The first of those taken needs no second turn."""
-        self._taken.pop(0)
-
-    def left(self) -> Iterator[Tile]:
-        """Those taken and not done, and those never taken."""
-        return chain(self._taken, self._tiles)

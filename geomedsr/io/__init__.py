@@ -11,11 +11,12 @@ from typing import cast
 from geomedsr import registry
 from geomedsr.errors import InputError
 from geomedsr.image import Format
-from geomedsr.io._limits import Limits, limits, size, within
+from geomedsr.io._limits import Limits, boundless, limits, size, within
 from geomedsr.io._zarr_place import Place, is_url, reach_errors
 
 __all__ = [
     "Limits",
+    "boundless",
     "exists_at",
     "files_of",
     "format_of",

@@ -6,7 +6,9 @@ Each list says what may be, for what it leaves out could run code, ask the netwo
 from __future__ import annotations
 
 __all__ = [
+    "CHECKSUMS",
     "CODECS",
+    "FILTERS",
     "NUMBERS",
     "NUMBER_KINDS",
     "RASTER_DRIVERS",
@@ -44,9 +46,9 @@ attribute for an element of that name, which an attribute that is not listed her
 
 SHARDING = "sharding_indexed"
 _COMPRESSORS = {"blosc", "bz2", "gzip", "lz4", "lzma", "zlib", "zstd"}
-_FILTERS = {"astype", "bitround", "delta", "fixedscaleoffset", "packbits", "quantize", "shuffle"}
-_CHECKSUMS = {"adler32", "crc32", "crc32c", "fletcher32", "jenkins_lookup3"}
-CODECS = frozenset(_COMPRESSORS | _FILTERS | _CHECKSUMS | {"bytes", "endian", "transpose", SHARDING})
+FILTERS = {"astype", "bitround", "delta", "fixedscaleoffset", "packbits", "quantize", "shuffle"}
+CHECKSUMS = {"adler32", "crc32", "crc32c", "fletcher32", "jenkins_lookup3"}
+CODECS = frozenset(_COMPRESSORS | FILTERS | CHECKSUMS | {"bytes", "endian", "transpose", SHARDING})
 """The codecs of zarr chunks that are decoded; one of another name could run code."""
 
 NUMBER_KINDS = "biuf"

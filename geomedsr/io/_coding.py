@@ -17,6 +17,7 @@ __all__ = [
     "Coding",
     "fitting_nodata",
     "holds",
+    "is_beyond_float32",
     "nodata_without_mask",
     "scaling_of",
     "spare_nodata",
@@ -185,6 +186,19 @@ def spare_nodata(dtype: np.dtype[Any]) -> float | None:
     end = float(low or high)
     # The largest 64-bit integers are no floats.
     return end if holds(dtype, end) else float(np.nextafter(end, 0.0))
+
+
+def is_beyond_float32(dtype: np.dtype[Any], scaling: Scaling) -> bool:
+    """Whether the numbers of a whole-number type become physical ones that float32 has no room for.
+
+    Example:
+        >>> is_beyond_float32(np.dtype("int16"), Scaling(1e34)), is_beyond_float32(np.dtype("int16"), Scaling(1e35))
+        (False, True)
+    """
+    if dtype.kind == "f":
+        return False
+    ends = (end * scaling.slope + scaling.intercept for end in _ends(dtype))
+    return max(abs(end) for end in ends) >= _FLOAT32_OVERFLOWS
 
 
 def nodata_without_mask(spec: ImageSpec) -> float | None:

@@ -5,7 +5,11 @@ A mask or an overview of that name may be in any format, so it could show what l
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,6 +20,9 @@ __all__ = ["check_beside", "parsed_xml"]
 
 _IMAGES = (".msk", ".ovr", ".msk.ovr", ".ovr.msk")
 _WORDS = ".aux.xml"
+_OF_STEM = (".aux", ".tfw", ".tifw", ".tiffw", ".j2w", ".jp2w", ".wld", ".tab", ".xml", ".IMD", ".RPB", "_RPC.TXT")
+_LISTED = 1000
+"""So many names of a folder does GDAL look at."""
 _LEADING = "OVERVIEW_FILE"
 """The key by which a companion names yet another file."""
 
@@ -28,6 +35,7 @@ def check_beside(path: Path, check_image: Callable[[Path], object]) -> None:
     Raises:
         InputError: with the companion's name.
     """
+    _check_kinds(path)
     for suffix in (*_IMAGES, _WORDS):
         beside = path.with_name(path.name + suffix)
         if not beside.is_file():
@@ -38,6 +46,23 @@ def check_beside(path: Path, check_image: Callable[[Path], object]) -> None:
             _check_words(beside)
         else:
             check_image(beside)
+
+
+def _check_kinds(path: Path) -> None:
+    """Refuses pipes and devices that GDAL might take for companions, and wait for."""
+    for beside in _beside(path):
+        with suppress(OSError):  # there is none, or it is a link that leads nowhere
+            kind = beside.stat().st_mode
+            if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+                raise InputError(f"{beside} would be read along with {path.name}, and is not a file; remove it.")
+
+
+def _beside(path: Path) -> list[Path]:
+    """What GDAL may take for companions: in a small folder whatever begins alike, in others by known names alone."""
+    known = [*(path.name + end for end in (*_IMAGES, _WORDS)), *(path.stem + end for end in _OF_STEM)]
+    with os.scandir(path.parent) as entries:
+        found = [entry.name for entry in islice(entries, _LISTED) if entry.name.startswith(path.stem)]
+    return [path.with_name(name) for name in {*known, *found} - {path.name}]
 
 
 def _check_words(path: Path) -> None:

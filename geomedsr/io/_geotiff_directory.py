@@ -208,6 +208,8 @@ def _entries(path: Path, file: BinaryIO, layout: _Layout, start: int, size: int)
         length = _SIZES.get(kind, 1) * number
         if tag in found.lengths:
             continue
+        if tag not in _WANTED:
+            limits().check_text(path, length)
         found.lengths[tag] = number
         is_wanted = tag == _NODATA or (kind in _DTYPES and tag in _WANTED)
         if length > len(value):

@@ -1,4 +1,4 @@
-"""Whether a JPEG 2000 file is whole: decoders fill what is missing with zeros and say nothing."""
+"""Whether a JPEG 2000 file is whole, and how large: decoders fill what is missing with zeros and say nothing."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import struct
 from pathlib import Path
 
 from geomedsr.errors import InputError
+from geomedsr.io._limits import limits
 
 __all__ = ["check_jp2"]
 
 _SIGNATURE = b"\0\0\0\x0cjP  \r\n\x87\n"
 _CODESTREAM = b"\xff\x4f\xff\x51"
 _END = b"\xff\xd9"
+_SIZ = struct.Struct(">8IH")
+"""What SIZ tells behind its length and its capabilities: ends, starts, tile's size and start, channels."""
+_DECODED = 4
+"""Bytes of a voxel while it is decoded."""
 
 
 def check_jp2(path: Path) -> None:
@@ -20,7 +25,7 @@ def check_jp2(path: Path) -> None:
     Reference: ISO/IEC 15444-1, annexes A and I.
 
     Raises:
-        InputError: it is no JPEG 2000, or it is cut short.
+        InputError: it is no JPEG 2000, it is cut short, or it claims too much.
     """
     size = path.stat().st_size
     with open(path, "rb") as file:
@@ -31,9 +36,27 @@ def check_jp2(path: Path) -> None:
             start, stop = _codestream_of(path, size)
         else:
             raise InputError(f"{path} is not a JPEG 2000 file: it begins with {head[:4]!r}.")
+        file.seek(start)
+        _check_size(path, file.read(_SIZ.size + 8), size)
         file.seek(max(stop - 2, start))
         if file.read(2) != _END:
             raise InputError(f"{path} is cut short: its voxels do not end before byte {stop} of {size}.")
+
+
+def _check_size(path: Path, head: bytes, packed: int) -> None:
+    """Holds what a codestream claims against the budgets; its first two markers are SOC and SIZ."""
+    if len(head) < 8 + _SIZ.size or head[:4] != _CODESTREAM:
+        raise InputError(f"{path} is damaged: its codestream does not say how large it is.")
+    right, bottom, left, top, columns, rows, _, _, channels = _SIZ.unpack_from(head, 8)
+    width, height = right - left, bottom - top
+    if min(width, height, rows, columns, channels) < 1:
+        raise InputError(
+            f"{path} holds no voxels: {channels} bands of {height} x {width} in tiles of {rows} x {columns}."
+        )
+    limits().check_channels(path, channels)
+    limits().check_voxels(path, width * height * channels)
+    limits().check_block(path, min(columns, width) * min(rows, height) * channels * _DECODED)
+    limits().check_unpacked(path, packed=packed, unpacked=width * height * channels)
 
 
 def _codestream_of(path: Path, size: int) -> tuple[int, int]:

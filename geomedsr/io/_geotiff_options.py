@@ -58,11 +58,25 @@ _BLOCK = 512
 
 @dataclass(frozen=True, slots=True)
 class Creation:
-    """How the file is stored: rasterio's creation options, the block shape, and those of a COG if one is asked for."""
+    """How the file is stored: rasterio's creation options, the block shape, and those of a COG if one is asked for.
+
+    `is_exact` says that the numbers that are stored can be read again as they are.
+    """
 
     options: Mapping[str, Any]
     block: Shape
     cog: Mapping[str, str] | None = field(default=None)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether no compression takes anything away."""
+        chosen = self.options if self.cog is None else self.cog
+        compress, error = chosen["COMPRESS"], float(chosen.get("MAX_Z_ERROR", 0))
+        return not (
+            compress == "JPEG"
+            or (compress == "WEBP" and chosen.get("WEBP_LOSSLESS") != "YES")
+            or (compress.startswith("LERC") and error > 0)
+        )
 
 
 def creation_of(

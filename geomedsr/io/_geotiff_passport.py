@@ -121,6 +121,15 @@ class Passport:
         return masked or any(band.nodata is not None and holds(self.dtype, band.nodata) for band in self.bands)
 
     @property
+    def has_finite_points(self) -> bool:
+        """Whether all control points and RPCs are numbers that mean a place."""
+        numbers = [number for point in self.gcps for number in point[:5]]
+        told = self.rpcs.to_dict().values() if self.rpcs else ()
+        for value in told:
+            numbers += value if isinstance(value, list) else [value or 0.0]
+        return bool(np.isfinite(np.array(numbers, dtype=np.float64)).all())
+
+    @property
     def is_point(self) -> bool:
         """Whether the file says that its voxels are points (AREA_OR_POINT)."""
         return dict(dict(self.tags).get("", ())).get("AREA_OR_POINT", "").lower() == "point"

@@ -26,6 +26,7 @@ from geomedsr.io._geotiff_passport import affine_of, grid_of
 from geomedsr.io._geotiff_plan import planned
 from geomedsr.io._geotiff_stamp import beyond_default, photometric_of, sidecar_of, stamp, written_crs
 from geomedsr.io._staging import Staging, write_errors
+from geomedsr.io._witness import Witness
 
 __all__ = ["GeotiffSink"]
 
@@ -49,6 +50,7 @@ class GeotiffSink:
         creation = creation_of(path, spec.grid.shape, plan.count, plan.dtype, plan.passport.interleave, options)
         self.spec = replace(plan.applied_to(spec), chunks=creation.block)
         self._cog = creation.cog
+        self._witness = Witness(path) if creation.is_exact else None
         self._staging = Staging(path)
         # A COG is copied from a plain tiled file: GDAL's driver then needs no memory for the image.
         self._file = self._staging.folder / "scratch.tif" if self._cog is not None else self._staging.path
@@ -95,8 +97,8 @@ class GeotiffSink:
                     rasterio.shutil.copy(self._file, self._staging.path, driver="COG", **self._cog)
             with write_errors(self.target):
                 sidecar = self._sidecar()
-            self._verify()
-            self._staging.publish(*([sidecar] if sidecar else []), verify=verify)
+            checks = (self._verify, *([verify] if verify else []))
+            self._staging.publish(*([sidecar] if sidecar else []), checks=checks)
             self._drop_stale(sidecar)
         finally:
             self.abort()
@@ -138,7 +140,10 @@ class GeotiffSink:
                 self._dataset.write_mask(np.where(hidden, np.uint8(0), np.uint8(255)), window=window)
             else:
                 stored.insert(self._plan.alpha_at, self._opacity(box, hidden))
-        self._dataset.write(np.stack(stored), window=window)
+        bands = np.stack(stored)
+        self._dataset.write(bands, window=window)
+        if self._witness is not None:
+            self._witness.saw(box, bands)
 
     def _hidden(self, voxels: Voxels) -> NDArray[np.bool_]:
         """Which voxels a mask must hide: those invalid in all bands, or in one that has no nodata to say so."""
@@ -168,9 +173,9 @@ class GeotiffSink:
         bands = tuple(replace(band, tags=lost(band.tags)) for band in bands)
         return sidecar_of(self._staging.path, plan.nodatas, bands, lost(tags))
 
-    def _verify(self) -> None:
+    def _verify(self, path: Path) -> None:
         """Reads the finished file again: GDAL reports a failed write at the end by a log line, or not at all."""
-        path, plan = self._staging.path, self._plan
+        plan = self._plan
         try:
             complete = read_directory(path).is_complete
             with gdal():
@@ -178,8 +183,8 @@ class GeotiffSink:
                 with dataset:
                     found = grid_of(dataset, placed and plan.passport.placed)
                     same = dataset.count == plan.count and {*dataset.dtypes} == {plan.dtype.name}
-                    last = next(Box(tuple(n - 1 for n in found.shape), found.shape).split(found.shape))
-                    dataset.read(window=_window(last))
+                    if same and found.shape == plan.grid.shape and self._witness is not None:
+                        self._witness.check(lambda box: dataset.read(window=_window(box)))
         except (*FAILURES, InputError) as error:
             raise WriteFailedError(_sentence(self.target, "what was written cannot be read")) from error
         if not (complete and same and _agree(found, self.spec.grid, plan.passport.placed)):

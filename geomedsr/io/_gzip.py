@@ -26,7 +26,7 @@ from zlib_ng import gzip_ng_threaded
 from geomedsr.errors import InputError, WriteFailedError
 from geomedsr.io._limits import size
 
-__all__ = ["LEVEL", "Packer", "packed", "start_of", "unpacked", "unpacked_size_fits"]
+__all__ = ["LEVEL", "Packer", "checked_size", "packed", "start_of", "unpacked", "unpacked_size_fits"]
 
 LEVEL = 2
 MAGIC = b"\x1f\x8b"
@@ -73,6 +73,19 @@ def unpacked(path: Path, nbytes: int) -> mmap.mmap | NDArray[np.uint8]:
     if found < nbytes:
         raise InputError(f"{path} is cut short: {nbytes} bytes are needed, and it unpacks to {found}.")
     return held
+
+
+def checked_size(path: Path) -> int:
+    """How many bytes a file unpacks to, after all of them were unpacked and held against its checksum.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    found = 0
+    with _gzip_errors(path), igzip_threaded.open(path, "rb") as stream:
+        while count := len(stream.read(_BLOCK)):
+            found += count
+    return found
 
 
 def packed(data: bytes) -> bytes:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from geomedsr.errors import InputError
 
-__all__ = ["Limits", "limits", "size", "within"]
+__all__ = ["Limits", "boundless", "limits", "size", "within"]
 
 _RATIO = 100
 """Times its own size that a packed file may always unpack to: what images of real things stay far below."""
@@ -83,6 +83,18 @@ where that is true and wanted, pass --max-unpacked 3GB.
         """How many bytes may come out of so many."""
         return max(self.unpacked, _RATIO * packed)
 
+    def check_text(self, name: object, nbytes: int) -> None:
+        """Refuses a file that says more about itself than anybody reads.
+
+        Raises:
+            InputError: with both sizes.
+        """
+        if nbytes > self.text:
+            raise InputError(
+                f"{name} has {size(nbytes)} of words about itself, more than the {size(self.text)} allowed; where that "
+                f"is true and wanted, pass --max-text {_enough(nbytes)}."
+            )
+
     def check_block(self, name: object, nbytes: int) -> None:
         """Refuses a file that can only be read in pieces too large for memory.
 
@@ -112,20 +124,32 @@ def _enough(nbytes: int) -> str:
     return f"{-(-nbytes // 10**9)}GB"
 
 
-_held = Limits()
+_held = [Limits()]
+"""The last one holds. Threads that come and go beside each other each take away their own."""
+
+_BOUNDLESS = 1 << 62
 
 
 def limits() -> Limits:
     """What holds in this process."""
-    return _held
+    return _held[-1]
 
 
 @contextmanager
 def within(chosen: Limits) -> Iterator[None]:
     """Lets other limits hold in this process, in all of its threads: they are the choice of whoever runs it."""
-    global _held
-    before, _held = _held, chosen
+    mine = replace(chosen)
+    _held.append(mine)
     try:
         yield
     finally:
-        _held = before
+        _held[:] = [one for one in _held if one is not mine]
+
+
+@contextmanager
+def boundless() -> Iterator[None]:
+    """Lets this program read what it has just written itself, however large; what may be reached stays as it is."""
+    held, most = limits(), _BOUNDLESS
+    text = 2 * held.text  # it has the input's words, and some more
+    with within(replace(held, voxels=most, unpacked=most, block=most, channels=most, text=text)):
+        yield

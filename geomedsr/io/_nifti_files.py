@@ -95,10 +95,8 @@ def read_header(path: Path) -> NiftiHeader:
     if bare.is_single != is_single(path):
         told = "in the same file" if bare.is_single else "in an .img file beside it"
         raise InputError(f"{path} says that its voxels are {told}, which its name contradicts; rename it.")
-    longest = limits().text
-    end = bare.offset if bare.is_single else longest
-    if end > longest:
-        raise InputError(f"{path} says that its voxels start at byte {end}; no header is longer than {longest}.")
+    limits().check_text(path, bare.offset if bare.is_single else 0)
+    end = bare.offset if bare.is_single else limits().text
     after = _start_of(path, end)[size:]
     return NiftiHeader.parse(block[:size], after, path.name)
 

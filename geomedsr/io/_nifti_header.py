@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from geomedsr.errors import GridError, InputError
 from geomedsr.grid import Grid, Shape
 from geomedsr.image import Scaling
-from geomedsr.io._coding import PLAIN, Coding, scaling_of
+from geomedsr.io._coding import PLAIN, Coding, is_beyond_float32, scaling_of
 from geomedsr.io._nifti_layout import Layout
 
 __all__ = ["CODES", "SIZES", "NiftiHeader", "qform_of", "sform_of", "thickened"]
@@ -154,13 +154,13 @@ class NiftiHeader:
     @property
     def doubts(self) -> tuple[str, ...]:
         """What the header says that cannot be meant, in sentences; the voxels are read all the same."""
-        fields, scaled = self.fields, self.layout.components == 1
+        fields = self.fields
         slope, bits = float(fields["scl_slope"]), int(fields["bitpix"])
         meant = 8 * self.dtype.itemsize * self.layout.components
         placeless = int(fields["sform_code"]) <= 0 and int(fields["qform_code"]) <= 0
         told = {
             f"has the slope {slope:g}, which scales nothing; its stored numbers are taken as they are": (
-                scaled and (slope == 0 or math.isinf(slope))
+                self._is_unscaled
             ),
             "says by neither a qform nor an sform where it lies; its output will not, either": placeless,
             f"says {bits} bits for a voxel (bitpix), and its data type has {meant}; the data type counts": (
@@ -230,7 +230,18 @@ class NiftiHeader:
             return PLAIN
         if not math.isfinite(inter):
             raise InputError(f"{self.name} has the intercept {inter} with the slope {slope:g}; mend scl_inter.")
-        return Scaling(slope, inter)
+        if is_beyond_float32(self._dtype[0], scaling := Scaling(slope, inter)):
+            raise InputError(
+                f"{self.name} has the slope {slope:g}, which makes numbers beyond float32; mend scl_slope."
+            )
+        return scaling
+
+    @property
+    def _is_unscaled(self) -> bool:
+        """Whether there is a scaling that is none; NaN alone is how many writers say that they want none."""
+        slope, inter = float(self.fields["scl_slope"]), float(self.fields["scl_inter"])
+        lost = slope == 0 or math.isinf(slope) or (math.isnan(slope) and math.isfinite(inter) and inter != 0)
+        return lost and self.layout.components == 1
 
     def _check_magic(self) -> None:
         if self._magic in _MAGICS:

@@ -176,7 +176,7 @@ class FolderRecords:
         """Alone among the processes of this machine, while it lasts: to look and then act."""
         try:
             descriptor = os.open(self.folder / _GUARD, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:
+        except OSError:  # there is nothing to guard, or no room for it
             yield
             return
         try:

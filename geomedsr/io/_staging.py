@@ -1,5 +1,8 @@
 """Write beside, rename at commit: a target is either its old self or complete, whatever happens in between.
 
+Every sink keeps one order: it writes into its staging, closes what it wrote, and publishes. Publishing flushes to the
+disk, lets the checks open the file again (its size, the numbers that were written, its geometry), and renames.
+
 The output grows in one folder beside the target, `.geomedsr-<name>`, and a lock on a file in it says that its writer
 lives. The system drops that lock with the process, however it ends, so the next run at the same target knows a
 leftover from a neighbour: a leftover is swept, a neighbour is left in peace and the run is refused.
@@ -17,7 +20,7 @@ import shutil
 import stat
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -68,26 +71,26 @@ class Staging:
         if written != (expected := math.prod(shape)):
             raise WriteFailedError(f"{self.target} was given {written} of its {expected} voxels.")
 
-    def publish(self, *companions: Path, verify: Callable[[Path], None] | None = None) -> None:
+    def publish(self, *companions: Path, checks: Iterable[Callable[[Path], None]] = ()) -> None:
         """The staged file (or folder) takes the target's place; `companions` in `folder` move beside it first.
 
-        `verify` looks at the complete staged file before that; where it raises, the target is as it was.
+        It is brought to the disk before that, and `checks` look at it there; where one raises, the target is as it was.
 
         A file is replaced in one step of the system. So is a folder where the system can exchange two names (Linux
         on its own file systems); elsewhere there is a moment in which the old folder is set aside, and the next run
         puts it back should the machine stop just then. Companions are put back should a later move fail.
         """
-        if verify is not None:
-            verify(self.path)
         moves = [(path, self.target.parent / path.name) for path in (*companions, self.path)]
         with write_errors(self.target):
             for staged, _ in moves:
                 _flush(staged)
-            with ExitStack() as undo:
-                for staged, target in moves:
-                    undo.callback(_put_in_place(staged, target, self.folder / _REPLACED))
-                _flush_names(self.target.parent)
-                undo.pop_all()
+        for check in checks:
+            check(self.path)
+        with write_errors(self.target), ExitStack() as undo:
+            for staged, target in moves:
+                undo.callback(_put_in_place(staged, target, self.folder / _REPLACED))
+            _flush_names(self.target.parent)
+            undo.pop_all()
         self.discard()
 
     def discard(self) -> None:

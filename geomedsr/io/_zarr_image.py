@@ -37,6 +37,9 @@ __all__ = ["ZarrImage", "image_at", "levels_of", "members_of", "unfinished_at"]
 _ABOVE = 4
 """How many groups above an array may tell of it."""
 
+_DEEPEST = 64
+"""Groups that may lie in each other."""
+
 _LABELS = "labels"
 """The group in which OME-Zarr keeps what is drawn over an image, and is none."""
 
@@ -131,7 +134,9 @@ def _node_at(path: Path) -> Node:
     return node
 
 
-def _images_below(group: Node) -> Iterator[ZarrImage]:
+def _images_below(group: Node, depth: int = 1) -> Iterator[ZarrImage]:
+    if depth > _DEEPEST:
+        raise InputError(f"{_outermost(group.path)} is more than {_DEEPEST} groups deep; name one of them.")
     multiscales = multiscales_of(group)
     if multiscales is not None:
         yield _of_level(group, multiscales, multiscales.levels[0])
@@ -143,7 +148,7 @@ def _images_below(group: Node) -> Iterator[ZarrImage]:
     passed = {_LABELS, *finest_first(group)}
     for child in children:
         if not child.is_array and child.path.name not in passed:
-            yield from _images_below(child)
+            yield from _images_below(child, depth + 1)
 
 
 def _levels(group: Node) -> list[ZarrImage]:
@@ -243,6 +248,10 @@ def _placed(layout: Layout, array: Node, group: Node | None) -> Layout:
 
     grid = place_of(array, group, names, sibling, small_array)
     return layout if grid is None else replace(layout, grid=grid)
+
+
+def _outermost(path: Path) -> Place:
+    return Place(next((parent for parent in reversed(path.parents) if parent.suffix.lower() == ".zarr"), path))
 
 
 def _groups_above(path: Path) -> list[Path]:

@@ -88,14 +88,16 @@ class Layout:
 
 
 def looks_like_image(node: Node) -> bool:
-    """Whether an array has two or three axes of space, at least two of them longer than a coordinate's bounds."""
+    """Whether an array has two or three axes of space, at least two of them longer than a coordinate's bounds, or is
+    said to have a place.
+    """
     if not node.is_array or node.refusal is not None:
         return False
     try:
         shape = plain_layout(node).grid.shape
     except InputError:
         return False
-    return sum(length >= _SHORTEST_IMAGE for length in shape) >= 2
+    return "grid_mapping" in node.attributes or sum(length >= _SHORTEST_IMAGE for length in shape) >= 2
 
 
 def noted(spec: ImageSpec, *, complete: bool) -> dict[str, Any]:
@@ -258,5 +260,5 @@ def number(value: object) -> float | None:
             return None
     try:
         return float(value) if isinstance(value, str | int | float) else None
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

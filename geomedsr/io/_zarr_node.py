@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,15 +17,17 @@ from typing import Any
 import numpy as np
 
 from geomedsr.errors import InputError
-from geomedsr.io._admitted import CODECS, NUMBER_KINDS, SHARDING
+from geomedsr.io._admitted import CHECKSUMS, CODECS, FILTERS, NUMBER_KINDS, SHARDING
+from geomedsr.io._limits import limits, size
 from geomedsr.io._zarr_place import Place
 
 __all__ = ["Node", "checked_name", "consolidated_names", "read_node"]
 
-_LARGEST_CHUNK = 1 << 32
-"""Bytes of a decoded chunk: more than that at once is refused."""
 _MOST_IN_A_SHARD = 1 << 22
 """Chunks in a shard: its index has 16 bytes for each, and is read whole."""
+_LONGEST_NAME = 255
+_LONGEST_CHECKSUM = 8
+_LONGEST_NUMBER = 8
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,8 @@ class Node:
 
     `chunks` is the block that is compressed, `shards` the object that holds many of them (None: none does).
     `index_place` is where a shard tells which chunks it has: at its "start" or "end", and how many bytes of checksum
-    follow; None where it does so in a way of its own. `refusal` is why an array is not read (None: nothing is wrong
-    with it).
+    follow; None where it does so in a way of its own. `unpacked` is the most bytes that a compressed part of it unpacks
+    to. `refusal` is why an array is not read (None: nothing is wrong with it).
     """
 
     path: Path
@@ -50,6 +53,7 @@ class Node:
     separator: str = "/"
     key_prefix: tuple[str, ...] = ()
     dimension_names: tuple[str | None, ...] | None = None
+    unpacked: int = 0
     refusal: str | None = None
 
     def object_path(self, index: Sequence[int]) -> Path:
@@ -70,7 +74,7 @@ def read_node(path: Path) -> Node | None:
         if (data := _json(place / ".zarray")) is not None:
             return _of_format_2(path, data, _json(place / ".zattrs") or {})
         if _json(place / ".zgroup") is not None:
-            return Node(path, 2, is_array=False, attributes=_json(place / ".zattrs") or {})
+            return Node(path, 2, is_array=False, attributes=_attributes(_json(place / ".zattrs")))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(f"The zarr metadata of {place} is broken ({type(error).__name__}: {error}).") from error
     except OSError as error:
@@ -108,12 +112,16 @@ def checked_name(path: Path, name: object) -> str:
     parts = text.split("/")
     if not isinstance(name, str) or "\\" in text or ":" in parts[0] or any(part in ("", ".", "..") for part in parts):
         raise InputError(f"The metadata of {path} names '{text:.80}', which leads out of it; it is not followed.")
+    if max(map(len, parts)) > _LONGEST_NAME:
+        raise InputError(f"The metadata of {path} names '{text:.80}...', which is too long for a name.")
     if any((path / "/".join(parts[:count])).is_symlink() for count in range(1, len(parts) + 1)):
         raise InputError(f"The metadata of {path} names '{text:.80}', which is a link; it is not followed.")
     return text
 
 
 def _json(place: Place) -> dict[str, Any] | None:
+    if not place.is_remote:
+        _check_plain(place.path)
     text = place.read()
     if text is None:
         return None
@@ -123,18 +131,43 @@ def _json(place: Place) -> dict[str, Any] | None:
     return data
 
 
+def _check_plain(path: Path) -> None:
+    """Refuses metadata that leads elsewhere, or that is larger than words ever are.
+
+    Raises:
+        OSError: it does, or it is.
+    """
+    try:
+        found = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if stat.S_ISLNK(found.st_mode):
+        raise OSError(f"{path.name} is a link, which is not followed")
+    if found.st_size > limits().text:
+        raise OSError(f"{path.name} has {size(found.st_size)}, more than the {size(limits().text)} allowed")
+
+
+def _attributes(told: object) -> dict[str, Any]:
+    if not isinstance(told or {}, dict):
+        raise TypeError("the attributes are no object")
+    return dict(told or {})  # type: ignore[call-overload, no-any-return]
+
+
 def _of_format_3(path: Path, data: dict[str, Any]) -> Node:
-    attributes = data.get("attributes") or {}
+    attributes = _attributes(data.get("attributes"))
     if data["node_type"] == "group":
         return Node(path, 3, is_array=False, attributes=attributes)
     codecs = _codecs_3(data["codecs"])
+    shard = next((codec for codec in codecs if codec.get("name") == SHARDING), None)
+    around = codecs if shard is None else _codecs_3(shard["configuration"]["codecs"])
     outer = _lengths(data["chunk_grid"]["configuration"]["chunk_shape"])
     inner = [_lengths(codec["configuration"]["chunk_shape"]) for codec in codecs if codec.get("name") == SHARDING]
     named = data.get("dimension_names")
     keys = data["chunk_key_encoding"]
     key_prefix, separator = ((), ".") if keys["name"] == "v2" else (("c",), "/")
     return _judged(
-        [str(codec.get("name")).removeprefix("numcodecs.") for codec in codecs],
+        _named(codecs),
+        _named(around),
         data["data_type"],
         Node(
             path,
@@ -144,9 +177,9 @@ def _of_format_3(path: Path, data: dict[str, Any]) -> Node:
             shape=_lengths(data["shape"]),
             chunks=inner[0] if inner else outer,
             shards=outer if inner else None,
-            index_place=_index_place(codecs),
+            index_place=_index_place(codecs) if len(data["codecs"]) == 1 else None,
             fill_value=data.get("fill_value"),
-            separator=(keys.get("configuration") or {}).get("separator", separator),
+            separator=_separator((keys.get("configuration") or {}).get("separator", separator)),
             key_prefix=key_prefix,
             dimension_names=tuple(named) if named else None,
         ),
@@ -165,6 +198,16 @@ def _index_place(codecs: list[dict[str, Any]]) -> tuple[str, int] | None:
     return str(told.get("index_location", "end")), checksum
 
 
+def _named(codecs: list[dict[str, Any]]) -> list[str]:
+    return [str(codec.get("name")).removeprefix("numcodecs.") for codec in codecs]
+
+
+def _separator(told: object) -> str:
+    if told not in (".", "/"):
+        raise ValueError(f"the separator of its keys is {told!r}, neither . nor /")
+    return str(told)
+
+
 def _codecs_3(codecs: list[Any]) -> list[dict[str, Any]]:
     """All codecs of an array, those inside of shards and of their index too."""
     found: list[dict[str, Any]] = []
@@ -177,8 +220,10 @@ def _codecs_3(codecs: list[Any]) -> list[dict[str, Any]]:
 
 def _of_format_2(path: Path, data: dict[str, Any], attributes: dict[str, Any]) -> Node:
     codecs = [*(data.get("filters") or []), *([data["compressor"]] if data.get("compressor") else [])]
+    names = [str(codec["id"]) for codec in codecs]
     return _judged(
-        [str(codec["id"]) for codec in codecs],
+        names,
+        names,
         data["dtype"],
         Node(
             path,
@@ -188,7 +233,7 @@ def _of_format_2(path: Path, data: dict[str, Any], attributes: dict[str, Any]) -
             shape=_lengths(data["shape"]),
             chunks=_lengths(data["chunks"]),
             fill_value=data.get("fill_value"),
-            separator=data.get("dimension_separator", "."),
+            separator=_separator(data.get("dimension_separator", ".")),
         ),
     )
 
@@ -199,8 +244,11 @@ def _lengths(values: list[Any]) -> tuple[int, ...]:
     return tuple(values)
 
 
-def _judged(codecs: list[str], dtype: object, node: Node) -> Node:
-    """The node with its dtype where that is one we read, or with the reason why it is refused."""
+def _judged(codecs: list[str], around: list[str], dtype: object, node: Node) -> Node:
+    """The node with its dtype where that is one we read, or with the reason why it is refused.
+
+    `codecs` are all that it names, `around` those between a chunk's voxels and what is stored of it.
+    """
     known = _known_dtype(dtype)
     strange = sorted(set(codecs) - CODECS)
     refusal = None
@@ -212,11 +260,26 @@ def _judged(codecs: list[str], dtype: object, node: Node) -> Node:
         refusal = f"it has no voxels: its shape is {node.shape}"
     elif any(len(block) != len(node.shape) or 0 in block for block in (node.chunks, node.shards or node.chunks)):
         refusal = f"its chunks {node.chunks} do not fit its shape {node.shape}"
-    elif math.prod(node.chunks) * known.itemsize > _LARGEST_CHUNK:
-        refusal = f"its chunks {node.chunks} are more than {_LARGEST_CHUNK >> 30} GiB each; rechunk it first"
+    elif (nbytes := math.prod(node.chunks) * known.itemsize) > limits().block:
+        refusal = (
+            f"its chunks {node.chunks} have {size(nbytes)} each, more than the {size(limits().block)} that may be read "
+            f"at once; rechunk it, or pass --max-block {-(-nbytes // 10**9)}GB"
+        )
     elif node.shards is not None and _chunks_in(node.shards, node.chunks) > _MOST_IN_A_SHARD:
         refusal = f"its shards {node.shards} hold more than {_MOST_IN_A_SHARD} chunks each; rechunk it first"
-    return Node(**{**vars(node), "dtype": known, "refusal": refusal})
+    unpacked = 0 if known is None or refusal else _unpacked(node, known.itemsize, around)
+    return Node(**{**vars(node), "dtype": known, "unpacked": unpacked, "refusal": refusal})
+
+
+def _unpacked(node: Node, itemsize: int, codecs: list[str]) -> int:
+    """The most bytes that anything compressed of an array unpacks to: a chunk, unless codecs change its length."""
+    if node.shards is not None and node.index_place is None:  # the shard as a whole may be compressed, or its index
+        count = _chunks_in(node.shards, node.chunks)
+        whole = math.prod(node.shards) * _LONGEST_NUMBER + count * (16 + _LONGEST_CHECKSUM * len(codecs))
+        return min(whole, limits().block)
+    widest = _LONGEST_NUMBER if FILTERS & set(codecs) else itemsize
+    checksums = sum(codec in CHECKSUMS for codec in codecs)
+    return math.prod(node.chunks) * widest + _LONGEST_CHECKSUM * checksums
 
 
 def _chunks_in(shards: Sequence[int], chunks: Sequence[int]) -> int:

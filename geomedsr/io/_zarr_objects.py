@@ -23,6 +23,8 @@ __all__ = ["check_objects", "count_missing", "missing_within", "object_boxes"]
 _KEY = re.compile(r"\d+(\.\d+)*")
 _NOT_THERE = np.uint64(2**64 - 1)
 """Offset and length of a chunk that a shard does not have."""
+_MOST_SHARDS = 1 << 17
+"""Shards that are asked one by one which chunks they have."""
 
 
 def object_boxes(node: Node, region: Box) -> Iterator[tuple[tuple[int, ...], Box]]:
@@ -40,6 +42,8 @@ def count_missing(node: Node) -> int | None:
     if not place.is_listed or (node.shards is not None and place.is_remote):
         return None
     if node.shards is not None:
+        if math.prod(-(-n // side) for n, side in zip(node.shape, node.shards, strict=True)) > _MOST_SHARDS:
+            return None
         whole = Box.whole(node.shape)
         return sum(1 for box in missing_within(node, whole) for _ in _cells(node.chunks, box))
     expected = math.prod(-(-n // side) for n, side in zip(node.shape, node.chunks, strict=True))
@@ -51,11 +55,13 @@ def check_objects(node: Node, region: Box) -> None:
     """Refuses what a disk may hold instead of an object.
 
     Raises:
-        OSError: an object is empty, as a crash leaves it, or leads out of the store.
+        OSError: an object is empty, as a crash leaves it, no file, leads out of the store, or tells of what it has not.
     """
     if not Place(node.path).is_remote:
         for index, _ in object_boxes(node, region):
-            _is_there(node.object_path(index), node)
+            path = node.object_path(index)
+            if _is_there(path, node) and node.shards is not None and node.index_place is not None:
+                _chunks_there(Place(path), node)
 
 
 def missing_within(node: Node, region: Box) -> Iterator[Box]:
@@ -95,7 +101,12 @@ def _chunks_there(shard: Place, node: Node) -> NDArray[np.bool_]:
     if len(data) < size + checksum:
         raise OSError(f"{shard.path.relative_to(node.path)} is cut short: its index is not whole")
     index = np.frombuffer(data[:size], "<u8").reshape(*counts, 2)
-    return np.asarray((index != _NOT_THERE).any(axis=-1))
+    there = np.asarray((index != _NOT_THERE).any(axis=-1))
+    if not shard.is_remote and there.any():
+        starts, lengths, end = index[there][:, 0], index[there][:, 1], shard.path.stat().st_size
+        if (starts > end).any() or (lengths > end - np.minimum(starts, end)).any():
+            raise OSError(f"{shard.path.relative_to(node.path)} tells of chunks beyond its end")
+    return there
 
 
 def _is_there(path: Path, node: Node) -> bool:
@@ -107,6 +118,8 @@ def _is_there(path: Path, node: Node) -> bool:
         return False
     if stat.S_ISLNK(found.st_mode):
         raise OSError(f"{path.relative_to(node.path)} is a link, which is not followed")
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(f"{path.relative_to(node.path)} is no file")
     if found.st_size == 0 and node.shards is not None:
         raise OSError(f"{path.relative_to(node.path)} is empty")
     return True

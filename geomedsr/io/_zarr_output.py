@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.abc.store import Store
@@ -63,7 +64,7 @@ class ZarrOutput:
         self._coding = Coding(spec.dtype, spec.nodata, image.layout.scaling)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).open, (self.path,)
+        return type(self).open, (self.path, self._name)
 
     @classmethod
     def create(
@@ -94,8 +95,8 @@ class ZarrOutput:
         return cls(path, unfinished_at(path), arrays, made.spec, name)
 
     @classmethod
-    def open(cls, root: Path | str) -> ZarrOutput:
-        """The store that `create` made, in another process as well; nothing is written.
+    def open(cls, root: Path | str, name: Path | None = None) -> ZarrOutput:
+        """The store that `create` made, in another process as well; nothing is written. `name` is as in `create`.
 
         Raises:
             InputError: there is none.
@@ -106,10 +107,10 @@ class ZarrOutput:
             raise InputError(f"{Place(path)} is no output of geomedsr that could be written to.")
         image = unfinished_at(path)
         nodata = image.layout.nodata
-        return cls(path, image, [_opened(array, nodata) for array in image.arrays], _spec_of(image))
+        return cls(path, image, [_opened(array, nodata) for array in image.arrays], _spec_of(image), name)
 
-    def write(self, box: Box, voxels: Voxels) -> None:
-        """Takes the physical voxels of a box of whole blocks.
+    def write(self, box: Box, voxels: Voxels) -> NDArray[Any]:
+        """Takes the physical voxels of a box of whole blocks, and gives the numbers that are stored for them.
 
         Raises:
             GridError: the box is not inside.
@@ -121,6 +122,16 @@ class ZarrOutput:
         with write_errors(self._name), remote_errors():
             for index, array in enumerate(self._arrays):
                 _put(array, layout, box, stored[index * each : (index + 1) * each])
+        return stored
+
+    def stored(self, box: Box) -> NDArray[Any]:
+        """The numbers that are stored for a box.
+
+        Raises:
+            GridError: the box is not inside.
+        """
+        box.check_inside(self.spec.grid.shape)
+        return np.concatenate([_got(array, self._image.layout, box) for array in self._arrays])
 
     def object_keys(self, box: Box) -> tuple[str, ...]:
         """The keys of all objects that a box of whole blocks covers, of all channels, whether they are there or not.
@@ -185,6 +196,12 @@ def _spec_of(image: ZarrImage) -> ImageSpec:
     scaling = scaling_of([layout.scaling] * len(layout.channels))
     chunks = layout.taken((array.shards or array.chunks)[-ndim:])
     return ImageSpec(layout.grid, layout.channels, array.dtype, layout.nodata, chunks, scaling=scaling)
+
+
+def _got(array: zarr.Array[Any], layout: Layout, box: Box) -> NDArray[Any]:
+    lead = len(layout.lead)
+    voxels = np.asarray(array[(*(slice(None),) * lead, *layout.stored(box.slices))])
+    return voxels.transpose(*range(lead), *(lead + axis for axis in layout.axes)).reshape(-1, *box.shape)
 
 
 def _put(array: zarr.Array[Any], layout: Layout, box: Box, stored: NDArray[Any]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from geomedsr.errors import GeomedsrError
 from geomedsr.grid import Shape
+from geomedsr.io._limits import limits, size
 from geomedsr.io._zarr_node import Node
 
 __all__ = ["COMPRESSORS", "LAYOUTS", "Storage"]
@@ -96,8 +97,8 @@ class Storage:
             GeomedsrError: they cannot be.
         """
         chunks = _spread("chunks", self.chunks or _DEFAULT_CHUNKS[len(shape)], len(shape))
-        if math.prod(chunks) * itemsize > _BLOSC_LIMIT:
-            raise GeomedsrError(f"A chunk of {chunks} voxels is more than 2 GiB; choose smaller chunks.")
+        if math.prod(chunks) * itemsize > (most := min(_BLOSC_LIMIT, limits().block)):
+            raise GeomedsrError(f"A chunk of {chunks} voxels is more than {size(most)}; choose smaller chunks.")
         if self.shards is None and self.may_shard and self.zarr_format == 3:
             shards = _shards_for(chunks, shape, itemsize)
             if shards is not None:

@@ -19,8 +19,8 @@ from rasterio.windows import Window
 
 from geomedsr.errors import GridError, InputError, OutputError
 from geomedsr.grid import Box
-from geomedsr.image import ImageSpec, Sink, Source, Voxels
-from geomedsr.io._coding import Coding, scaling_of
+from geomedsr.image import ImageSpec, Scaling, Sink, Source, Voxels
+from geomedsr.io._coding import Coding, is_beyond_float32, scaling_of
 from geomedsr.io._geotiff_beside import check_beside
 from geomedsr.io._geotiff_directory import Directory, read_directory
 from geomedsr.io._geotiff_gdal import FAILURES, Complaints, driver_of, gdal, open_for_reading, reason_of
@@ -177,14 +177,18 @@ def _described(
         raise InputError(f"{path} holds {len(dataset.subdatasets)} images in one file; write each into its own file.")
     if any("complex" in name for name in dataset.dtypes):
         raise InputError(f"{path} holds {dataset.dtypes[0]} values; only real ones are read.")
-    for scale, offset in zip(dataset.scales, dataset.offsets, strict=True):
+    for scale, offset, dtype in zip(dataset.scales, dataset.offsets, dataset.dtypes, strict=True):
         if scale == 0 or not math.isfinite(scale) or not math.isfinite(offset):
             raise InputError(f"{path} has a band of scale {scale} and offset {offset}; a scale is finite and not 0.")
+        if is_beyond_float32(np.dtype(dtype), Scaling(scale, offset)):
+            raise InputError(f"{path} has a band of scale {scale}, which makes numbers beyond float32; mend it first.")
     _check_budgets(path, dataset)
     directory = read_directory(path) if driver_of(path) == "GTiff" else None
     if directory is not None:
         _check_place(directory, dataset, placed, complaints)
     passport, doubt = without_false_nodata(passport_of(path, dataset, placed), directory)
+    if not passport.has_finite_points:
+        raise InputError(f"{path} has a control point, or an RPC, that is not finite; mend it first.")
     return passport, (*complaints.doubts(path), *([doubt] if doubt else []))
 
 

@@ -18,10 +18,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geomedsr.errors import InputError, OutputError, WriteFailedError
 from geomedsr.grid import Box
@@ -44,6 +46,7 @@ from geomedsr.io._nifti_files import (
 from geomedsr.io._nifti_layout import Buffer, Layout
 from geomedsr.io._nifti_target import target_header, volume_grid
 from geomedsr.io._staging import Staging, write_errors
+from geomedsr.io._witness import Witness
 
 __all__ = [
     "SUFFIXES",
@@ -51,6 +54,7 @@ __all__ = [
     "NiftiSource",
     "check_options",
     "create_sink",
+    "files_of",
     "members",
     "open_source",
     "target_spec",
@@ -64,6 +68,15 @@ def members(path: Path) -> Iterator[Path]:
     with suppress(InputError):
         path = header_file(path)
     yield path
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files of an image: one, or the two of a pair.
+
+    Raises:
+        InputError: one is missing.
+    """
+    return [header_file(path), voxel_file(path)]
 
 
 def open_source(path: Path) -> NiftiSource:
@@ -150,11 +163,13 @@ class NiftiSource:
         Shape: (C, *box.shape)
 
         Raises:
-            InputError: the compressed file turns out to be damaged.
+            InputError: the compressed file turns out to be damaged, or somebody has cut the file meanwhile.
         """
         box.check_inside(self._spec.grid.shape)
         with self._lock:
             self._pages = self._pages or self._opened()
+            if not self._pages.is_whole:
+                raise InputError(f"{self.path} was cut short while it was read.")
             voxels = self.header.layout.decoded(self._pages.stored, box)
             self._pages.touch(box)
         return voxels
@@ -204,6 +219,7 @@ class NiftiSink:
         self._done = np.zeros(self.header.layout.shape[2], dtype=np.int64)
         self._pages: _Pages | None = None
         self._packer: _gzip.Packer | None = None
+        self._witness = Witness(path)
         try:
             with write_errors(path):
                 self._open()
@@ -223,6 +239,8 @@ class NiftiSink:
             box, voxels = Box((*box.start, 0), (*box.stop, 1)), voxels[..., None]
         assert self._pages is not None, "the sink is closed"
         self.header.layout.encode(voxels, self._pages.stored, box)
+        if self._packer is None:
+            self._witness.saw(box, _cut(self._pages.stored, box))
         self._pages.touch(box)
         self._done[box.start[2] : box.stop[2]] += box.shape[0] * box.shape[1]
         if self._packer:
@@ -238,12 +256,12 @@ class NiftiSink:
         self._staging.check_complete(int(self._done.sum()), self.spec.grid.shape)
         self._pages = None
         total = self._raw.stat().st_size
-        with write_errors(self._staging.target):
-            if self._packer:
+        if self._packer:
+            with write_errors(self._staging.target):
                 self._packer.finish(total)
                 self._raw.unlink()
-            self._verify(total)
-        self._staging.publish(*([self._staged(self._partner)] if self._partner else []), verify=verify)
+        checks: list[Callable[[Path], None]] = [partial(self._verify, total), *([verify] if verify else [])]
+        self._staging.publish(*([self._staged(self._partner)] if self._partner else []), checks=checks)
 
     def abort(self) -> None:
         """Nothing appears. Harmless after `commit` and when done twice."""
@@ -275,16 +293,29 @@ class NiftiSink:
             return layout.offset + int(incomplete[0]) * layout.slab_bytes
         return layout.offset + layout.nbytes
 
-    def _verify(self, total: int) -> None:
-        """Reads the header back, and the size: of what was packed, it stands in the last four bytes."""
-        header, file = read_header(header_file(self._staging.path)), voxel_file(self._staging.path)
-        found, expected = file.stat().st_size, total
+    def _verify(self, total: int, staged: Path) -> None:
+        """Reads everything back: of what was packed, gzip's own checksum of what went in is held against it."""
+        target, file = self._staging.target, voxel_file(staged)
+        try:
+            header, found = read_header(header_file(staged)), self._found(file)
+        except (InputError, OSError) as error:
+            raise WriteFailedError(f"{target} cannot be read as it was written: {error}") from error
+        if (header.block, header.after, found) != (self.header.block, self.header.after, total):
+            raise WriteFailedError(f"{target} did not read back as it was written; check the disk.")
+
+    def _found(self, file: Path) -> int:
+        """The bytes of voxels and what is before them, after all of them were looked at."""
         if is_packed(file):
-            with open(file, "rb") as handle:
-                handle.seek(-4, os.SEEK_END)
-                found, expected = int.from_bytes(handle.read(4), "little"), total % (1 << 32)
-        if (header.block, header.after, found) != (self.header.block, self.header.after, expected):
-            raise WriteFailedError(f"{self._staging.target} did not read back as it was written; check the disk.")
+            return _gzip.checked_size(file)
+        with open(file, "rb") as handle:
+            pages = _Pages(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ), self.header.layout)
+        self._witness.check(pages.cut)
+        return file.stat().st_size
+
+
+def _cut(stored: NDArray[Any], box: Box) -> NDArray[Any]:
+    """The stored numbers of a box, in the order in which they lie in the file."""
+    return stored[(slice(None), *box.slices)].T
 
 
 class _Pages:
@@ -295,6 +326,17 @@ class _Pages:
         self._buffer = buffer
         self._layout = layout
         self._touched = 0
+
+    def cut(self, box: Box) -> NDArray[Any]:
+        """The stored numbers of a box, in the order in which they lie in the file."""
+        self.touch(box)
+        return _cut(self.stored, box)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a mapped file still has all voxels: touching a page behind its end would end the program."""
+        needed = self._layout.offset + self._layout.nbytes
+        return not isinstance(self._buffer, mmap.mmap) or self._buffer.size() >= needed
 
     def touch(self, box: Box) -> None:
         """Counts what was read or written, and lets the system have the pages back when it is much."""

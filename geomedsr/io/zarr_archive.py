@@ -10,18 +10,22 @@ neighbouring one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geomedsr.errors import InputError, OutputError
+from geomedsr.errors import InputError, OutputError, WriteFailedError
 from geomedsr.grid import Box
 from geomedsr.image import ImageSpec, Voxels
 from geomedsr.io._coding import Coding, scaling_of
+from geomedsr.io._limits import limits
 from geomedsr.io._staging import Staging
+from geomedsr.io._witness import Witness
 from geomedsr.io._zarr_codecs import UNREADABLE, opened
+from geomedsr.io._zarr_decoders import unpacking
 from geomedsr.io._zarr_design import KEY, Remembered, design, target_spec
 from geomedsr.io._zarr_image import ZarrImage, image_at, levels_of, members_of
 from geomedsr.io._zarr_layout import is_fill_invalid, number
@@ -87,6 +91,8 @@ class ZarrSource:
         node, layout = image.array, image.layout
         if node.refusal is not None or node.dtype is None:
             raise InputError(f"{node.path} cannot be read: {node.refusal}.")
+        limits().check_channels(node.path, len(layout.channels))
+        limits().check_voxels(node.path, math.prod((len(layout.channels), *layout.grid.shape)))
         self._image, self._layout = image, layout
         self._missing = _missing(image)
         self._coding = Coding(node.dtype, layout.nodata, layout.scaling)
@@ -132,7 +138,8 @@ class ZarrSource:
         """A region of an array as voxels (C, *S): physical, NaN where invalid or never written."""
         check_objects(node, region)
         missing = list(missing_within(node, region)) if self._missing != 0 else []
-        voxels = self._coding.physical(np.asarray(array[region.slices]))
+        with unpacking(node.unpacked):
+            voxels = self._coding.physical(np.asarray(array[region.slices]))
         for box in missing:
             voxels[box.relative_to(region.start).slices] = np.nan
         lead = len(self._layout.lead)
@@ -213,6 +220,7 @@ class ZarrSink:
 
     def __init__(self, path: Path, spec: ImageSpec, options: Mapping[str, str]) -> None:
         self._written = 0
+        self._witness = Witness(path)
         self._staging = Staging(path, as_folder=True)
         self._store = EndableStore(self._staging.path)
         try:
@@ -233,7 +241,7 @@ class ZarrSink:
             GridError: the box is not inside.
             WriteFailedError: the disk is full.
         """
-        self._output.write(box, voxels)
+        self._witness.saw(box, self._output.write(box, voxels))
         self._written += box.size
 
     def commit(self, verify: Callable[[Path], None] | None = None) -> None:
@@ -244,7 +252,14 @@ class ZarrSink:
         """
         self._staging.check_complete(self._written, self.spec.grid.shape)
         self._output.finish()
-        self._staging.publish(verify=verify)
+        self._staging.publish(checks=(self._check, *([verify] if verify else [])))
+
+    def _check(self, staged: Path) -> None:
+        """Reads all of it again."""
+        try:
+            self._witness.check(ZarrOutput.open(staged).stored)
+        except (*UNREADABLE, InputError) as error:
+            raise WriteFailedError(f"{self._staging.target} cannot be read as it was written: {error}.") from error
 
     def abort(self) -> None:
         """Nothing appears."""

@@ -14,6 +14,8 @@ from geomedsr.losses._loss import Loss
 
 __all__ = ["SpectralAngle", "build"]
 
+_OPPOSITE = 1 - 1e-6
+
 
 class SpectralAngle(Loss):
     """The mean angle between the channel vectors of `sr` and `hr`, in radians; voxels without light do not count."""
@@ -28,7 +30,8 @@ class SpectralAngle(Loss):
         a, b = (x / x.norm(dim=1, keepdim=True).clamp(min=self.dark) for x in (sr, hr))
         # 2 asin(|a - b| / 2) has a finite gradient at 0, where acos(a . b) has none.
         chord = ((a - b).square().sum(dim=1) + 1e-12).sqrt() / 2
-        angle = 2 * torch.asin(chord.clamp(max=1.0)) - 1e-6
+        # At 1, for opposite spectra, it has none either; beyond the bound it is 0.
+        angle = 2 * torch.asin(chord.clamp(max=_OPPOSITE)) - 1e-6
         mean: Tensor = (angle * lit).sum() / lit.sum().clamp(min=1)
         return mean
 

@@ -41,7 +41,7 @@ def judged(one: Judgement) -> str:
         verdict = f"**It was below cubic in {len(bad)} of {len(one.rows)} cases**, most of all by {worst}."
     text = (
         f'Judged after the training on {one.pieces}, made coarse by the model\'s own degradation ("{OWN}") and by '
-        "others. Test images are those of the recipe; the others come from elsewhere and were never seen. The data "
+        "others. Test images are those of the recipe; the others come from elsewhere and were not trained on. The data "
         f"range is that of each fine piece. {verdict}"
     )
     parts = ["## Judged on other images", text, by_degradation(one), "Gain over cubic (PSNR / dB), image by image:"]

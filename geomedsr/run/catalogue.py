@@ -43,7 +43,7 @@ def find_model(name: str) -> Path:
     raise ModelError(f"There is no model {name}; there are {', '.join((*shipped(), *BASELINES))}, or a model's folder.")
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def load_model(name: str, ndim: int = 2, factor: Factor | None = None) -> Model:
     """A model by name or folder; a baseline is made for `ndim` axes and `factor`."""
     from geomedsr.model import Model, baseline

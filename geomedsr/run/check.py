@@ -10,7 +10,7 @@ import numpy as np
 from geomedsr.errors import FailedError
 from geomedsr.grid import Grid
 from geomedsr.image import ImageSpec
-from geomedsr.io import format_of
+from geomedsr.io import boundless, format_of
 from geomedsr.run.channels import MADE_UP
 from geomedsr.run.description import crs_name
 from geomedsr.run.glance import Seen
@@ -46,7 +46,8 @@ def check_output(
     Raises:
         FailedError: they differ.
     """
-    source = format_of(target).open_source(target)
+    with boundless():
+        source = format_of(target).open_source(target)
     try:
         written = source.spec
     finally:

@@ -87,7 +87,7 @@ def lines(facts: dict[str, Any]) -> str:
     low, high = facts["extent"]
     rows = {
         "shape": " x ".join(map(str, facts["shape"])),
-        "channels": f"{len(facts['channels'])} ({', '.join(facts['channels'][:16])})",
+        "channels": f"{len(facts['channels'])} ({', '.join(f'{name:.80}' for name in facts['channels'][:16])})",
         "data type": facts["dtype"],
         "nodata": "none" if facts["nodata"] is None else facts["nodata"],
         "spacing": f"{' x '.join(f'{value:.6g}' for value in facts['spacing'])} {facts['units']}".rstrip(),

@@ -80,8 +80,8 @@ class Job:
         """
         if isinstance(self.records, FolderRecords):
             self._made = make_folder(self.records.folder)
-        self.lock.take(str(self.out), force=self.ways.force_unlock)
         try:
+            self.lock.take(str(self.out), force=self.ways.force_unlock)
             self._check_others()
             if self.ways.restart:
                 self._forget()
@@ -97,6 +97,8 @@ class Job:
             )
         except BaseException:
             self.lock.drop()
+            if all(name.startswith(".") for name in self.records.names()):
+                self.records.clear()  # nobody has begun anything here
             raise
 
     def _check_others(self) -> None:
@@ -312,7 +314,7 @@ class Job:
         root, note = Path(self.root(image)), f"{PLACED}{image}"
         said = self.records.read(note)
         if said is None or said != inode(target):
-            ZarrOutput.open(root).finish()
+            ZarrOutput.open(root, target).finish()
             self._check(root, after, made)
             if not is_url(root):
                 self._check_free(target)

@@ -12,6 +12,7 @@ from typing import Any
 
 from geomedsr.errors import InputError, RecipeError
 from geomedsr.io import suffix_of
+from geomedsr.io._limits import limits, size
 from geomedsr.io._zarr_place import Place, is_url
 from geomedsr.pipeline import Items, Output, Pipeline, Table
 from geomedsr.run.inputs import Found, archive_of, expand
@@ -53,7 +54,10 @@ def _renamed(image: Found, name: str, *, alone: bool) -> Found:
 
 def _rows(table: Table) -> Iterator[tuple[str, str | None]]:
     """Paths and names from a CSV file."""
-    rows = list(csv.DictReader(io.StringIO(_text(table.csv), newline="")))
+    try:
+        rows = list(csv.DictReader(io.StringIO(_text(table.csv), newline="")))
+    except csv.Error as error:
+        raise InputError(f"{table.csv} is no table: {error}.") from error
     if not rows:
         raise InputError(f"{table.csv} lists no image: it has no rows.")
     for key in (table.column, table.name):
@@ -95,20 +99,42 @@ def _items(place: str) -> Sequence[dict[str, Any]]:
 
 def _text(place: str) -> str:
     try:
-        data = Place(Path(place)).read()
+        found = Place(Path(place))
+        if not found.is_remote and found.path.is_file() and found.path.stat().st_size > limits().text:
+            raise InputError(f"{place} has more than the {size(limits().text)} that a list may have; split it.")
+        data = found.read()
         if data is None:
             raise InputError(f"There is no {place}.")
         return data.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{place} cannot be read: {error}.") from error
 
 
-def _beside(listing: str, path: str) -> str:
-    """A path as its list means it: from the list's own folder."""
-    if is_url(path) or os.path.isabs(path):
-        return path
+def _beside(place: str, path: str) -> str:
+    """A path as its list means it: from the list's own folder, and in it unless files may name others.
+
+    Raises:
+        InputError: it leads elsewhere.
+    """
     path = path.removeprefix("file://")
-    return os.path.normpath(Path(listing).parent / path) if not os.path.isabs(path) else path
+    if is_url(path):
+        if not limits().remote and not _is_beside(place, path):
+            raise InputError(f"{place} names {path:.200}, which is not fetched unasked; pass --allow-remote.")
+        return path
+    found = path if os.path.isabs(path) else os.path.normpath(Path(place).parent / path)
+    if not limits().outside and not _is_beside(place, found):
+        raise InputError(f"{place} names {path:.200}, which is not in its own folder; pass --allow-vrt-paths.")
+    return found
+
+
+def _is_beside(place: str, path: str) -> bool:
+    """Whether a path lies in the folder of a list, by its name."""
+    same_kind = is_url(path) == is_url(place)
+    return same_kind and _whole(path).is_relative_to(_whole(os.fspath(Path(place).parent)))
+
+
+def _whole(path: str) -> Path:
+    return Path(os.path.normpath(path) if is_url(path) else os.path.abspath(path))
 
 
 def _named(image: Found, number: int, output: Output) -> Found:

@@ -75,14 +75,12 @@ class Judge:
             yield name, _finer(name, lr, factor, replace(chosen, channels=None), path), hr
 
     def _inside(self, hr: Image, lr: Image, factor: Factor) -> tuple[Image, Image]:
-        """Both without their margin, where they are more than that."""
+        """Both without their margin, or without a quarter at each end where they are small."""
         if self.margin == 0:
             return hr, lr
-        ends = [
-            self.margin // f if f > 1 and n > 2 * (self.margin // f) else 0
-            for n, f in zip(lr.spec.grid.shape, factor, strict=True)
-        ]
-        box = Box(tuple(ends), tuple(n - end for n, end in zip(lr.spec.grid.shape, ends, strict=True)))
+        shape = lr.spec.grid.shape
+        ends = [min(self.margin // f, n // 4) if f > 1 else 0 for n, f in zip(shape, factor, strict=True)]
+        box = Box(tuple(ends), tuple(n - end for n, end in zip(shape, ends, strict=True)))
         return _cropped(hr, box.scaled(factor)), _cropped(lr, box)
 
     def _coarse(self, hr: Image, factor: Factor) -> Image:

@@ -11,6 +11,7 @@ from pathlib import Path
 from geomedsr.errors import GeomedsrError, OutputError
 from geomedsr.image import ImageSpec
 from geomedsr.io import exists_at, files_of, is_url, size, suffix_of, suffixes
+from geomedsr.io._staging import write_errors
 from geomedsr.run.inputs import Found, archive_of
 from geomedsr.run.sidecar import bids_name
 
@@ -228,11 +229,16 @@ def check_conversion(target: Path, before: ImageSpec) -> None:
 
 
 def make_folder(folder: Path) -> list[Path]:
-    """Makes a folder and those above it that are missing; gives those it made, deepest first."""
+    """Makes a folder and those above it that are missing; gives those it made, deepest first.
+
+    Raises:
+        WriteFailedError: the disk is full, or refuses.
+    """
     if is_url(folder):
         return []
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    with write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     return missing
 
 

@@ -38,6 +38,7 @@ def train_files(
     out: Path,
     *,
     resume: bool = False,
+    finish: bool = False,
     device: str = "cpu",
     quiet: bool = False,
     cache: Path | None = None,
@@ -45,7 +46,8 @@ def train_files(
 ) -> Model:
     """Trains by a recipe on the files below `data` and writes the model folder `out`.
 
-    Images are unpacked once into the folder `cache`, where there is one, and read from there.
+    Images are unpacked once into the folder `cache`, where there is one, and read from there. With `finish` the
+    checkpoint in `out` becomes the model as it is.
 
     Raises:
         RecipeError: a pattern matches nothing, a file is in two parts of the split, or an image cannot be learnt from.
@@ -55,12 +57,14 @@ def train_files(
     from geomedsr.run.pack import packed
     from geomedsr.training.loop import train
 
-    _check_out(out, resume)
+    _check_out(out, resume or finish)
     plain = _opener_of(data)
     opener = plain if cache is None else lambda path: packed(path, cache, plain)
     subjects = open_subjects(recipe, data, opener)
     try:
-        model = train(recipe, subjects, out, resume=resume, device=device, quiet=quiet, speed=speed)
+        model = train(
+            recipe, subjects, out, resume=resume or finish, finish=finish, device=device, quiet=quiet, speed=speed
+        )
         return calibrate_trained(model, out, subjects.validate, model.training["device"])
     except OSError as error:
         raise WriteFailedError(f"{out} could not be written: {error.strerror or error}.") from error

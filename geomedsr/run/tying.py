@@ -11,7 +11,7 @@ import numpy as np
 from geomedsr.errors import GeomedsrError
 from geomedsr.grid import Box
 from geomedsr.image import Source
-from geomedsr.io import format_of
+from geomedsr.io import boundless, format_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,7 +67,8 @@ class TiedModel:
             text += f", down to a noise of {self.noise:.4g}"
         if max(self.instrument.reach) >= WHOLE and not self.probe.is_whole:
             return text
-        written = format_of(target).open_source(target)
+        with boundless():
+            written = format_of(target).open_source(target)
         try:
             after, mostly = self.probe.off(source, written, self.instrument)
         finally:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from geomedsr.errors import GeomedsrError
 from geomedsr.grid import Box
 from geomedsr.image import ImageSpec, Sink, Source, Voxels
-from geomedsr.io import exists_at, format_of, suffix_of
+from geomedsr.io import boundless, exists_at, format_of, suffix_of
 from geomedsr.run.catalogue import find_model
 from geomedsr.run.channels import Selected
 from geomedsr.run.check import Checked, check_output
@@ -166,7 +166,9 @@ def open_planned(plan: Plan) -> Source:
 
 def seen_again(plan: Plan) -> Seen:
     """What a glance at a complete output sees, where nobody saw all of it on its way."""
-    source, written = open_planned(plan), format_of(plan.job.target).open_source(plan.job.target)
+    source = open_planned(plan)
+    with boundless():
+        written = format_of(plan.job.target).open_source(plan.job.target)
     try:
         glance = Glance(source, plan.factor)
         glance.read(written)

@@ -26,6 +26,7 @@ from geomedsr.inference.journal import Entry, Journal, checksum
 from geomedsr.inference.lock import Lock
 from geomedsr.io import Limits, limits
 from geomedsr.io._records import Records
+from geomedsr.io._witness import Witness
 from geomedsr.io._zarr_output import ZarrOutput
 from geomedsr.io._zarr_place import is_url
 from geomedsr.run.library import Silent
@@ -259,7 +260,7 @@ class _TaskSink:
     _filled: int = 0
 
     def __post_init__(self) -> None:
-        self._output = ZarrOutput.open(self.assignment.root)
+        self._output = ZarrOutput.open(self.assignment.root, Path(self.assignment.entry.target))
         self._is_local = not is_url(self.assignment.root)
 
     @property
@@ -299,13 +300,18 @@ class _TaskSink:
         """Nothing to undo: what is not journaled is not there."""
 
     def _keep(self, task: int, box: Box, voxels: Voxels) -> None:
-        """What lies there unjournaled is deleted first: a torn object would spoil even its replacement."""
+        """What lies there unjournaled is deleted first: a torn object would spoil even its replacement. On a disk, what
+        was written is read back before it counts; an object store holds checksums of its own against what it is sent.
+        """
         _check_lock(self.assignment)
         keys = self._output.object_keys(box)
         if not self.assignment.is_fresh:
             for key in keys:
                 self._output.delete_object(key)
-        self._output.write(box, voxels)
+        witness = Witness(Path(self.assignment.entry.target))
+        witness.saw(box, self._output.write(box, voxels))
+        if self._is_local:
+            witness.check(self._output.stored)
         sums = [checksum(self._output.read_object(key)) for key in keys]
         files = [Path(self.assignment.root, key) for key in keys] if self._is_local else []
         self.journal.done(task, sums, files)

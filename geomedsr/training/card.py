@@ -101,13 +101,19 @@ def _files(files: Files) -> str:
     return ", ".join(f"`{pattern}`" for pattern in files.files) + bands
 
 
+def _steps(done: dict[str, Any]) -> str:
+    """How many there were, and how many there should have been where it was ended before."""
+    planned = f" of {done['planned_steps']} planned" if "planned_steps" in done else ""
+    return f"{done['steps']}{planned}"
+
+
 def _training(model: Model, recipe: Recipe) -> str:
     done = model.training
     settings = ", ".join(f"{k} {v}" for k, v in recipe.degradation.settings.items())
     patch = " x ".join(map(str, recipe.sampling.patch))
     return (
         f"## Training\n\nThe fine images were made coarse by `{recipe.degradation.name}` "
-        f"({settings or 'its defaults'}). {done['steps']} steps of {recipe.sampling.batch} patches of {patch} fine "
+        f"({settings or 'its defaults'}). {_steps(done)} steps of {recipe.sampling.batch} patches of {patch} fine "
         f"voxels, {_stages(recipe)}; {recipe.precision}, seed {recipe.seed}; the weights are those of step "
         f"{done['chosen_step']}. {done['minutes']:.0f} minutes on {_machine(done)} with torch {done['torch']}. "
         f"The whole recipe stands in `config.json`.{_cost(model)}"

@@ -62,6 +62,7 @@ def train(
     folder: Path,
     *,
     resume: bool = False,
+    finish: bool = False,
     device: str = "cpu",
     quiet: bool = False,
     speed: Speed = "auto",
@@ -71,7 +72,8 @@ def train(
     The batch of a step depends on the seed and the step alone, so a resumed run ends with the same bits as one that
     was never stopped (CPU, same number of threads). Under `accelerate launch` each process takes its share of a batch
     that has `sampling.batch` patches for each of them. With the speed `auto` one GPU plays each step as a recorded
-    graph, where it can be recorded; with `eager` it never does.
+    graph, where it can be recorded; with `eager` it never does. With `finish` no step is made any more: the checkpoint
+    that is resumed from is judged and becomes the model.
 
     Raises:
         RecipeError: the recipe and the images do not fit, or a checkpoint is of another recipe.
@@ -94,7 +96,10 @@ def train(
         with Log(folder if team.leads else None, state.total, state.progress.step, quiet, loggers) as log:
             if said:
                 log.say(said)
-            _train(state, subjects, degradation, pairs, team, folder, log, _How(bf16, speed))
+            if finish:
+                _judge(state, subjects, degradation, team, folder, log)
+            else:
+                _train(state, subjects, degradation, pairs, team, folder, log, _How(bf16, speed))
         return _finish(state, subjects, degradation, team, folder, (time.monotonic() - began) / 60)
 
 
@@ -123,10 +128,7 @@ def _train(
             if is_judged or is_saved:
                 ledger.settle()
             if is_judged:
-                found = _scores(state.average.network, subjects.validate, degradation, _VALIDATION_PLANES, recipe, team)
-                picture = _picture(state, subjects, degradation, folder) if team.leads else None
-                log.score(step, validation.mean(found), picture)
-                state.judge(validation.mean(found))
+                _judge(state, subjects, degradation, team, folder, log)
             if is_saved and team.leads:
                 state.save(folder)
             if state.progress.ended:
@@ -136,6 +138,16 @@ def _train(
             return
         state.next_stage(_told(state, subjects, degradation, team))
         log.say(f"Stage {state.progress.stage + 1} of {len(recipe.stages)}: {_losses(state)}.")
+
+
+def _judge(state: State, subjects: Subjects, degradation: Degradation, team: Team, folder: Path, log: Log) -> None:
+    """Scores the average's weights on the validation images, where there are such, and keeps them if they are best."""
+    if not subjects.validate:
+        return
+    found = _scores(state.average.network, subjects.validate, degradation, _VALIDATION_PLANES, state.recipe, team)
+    picture = _picture(state, subjects, degradation, folder) if team.leads else None
+    log.score(state.progress.step, validation.mean(found), picture)
+    state.judge(validation.mean(found))
 
 
 def _step(step: Step, speed: Speed, log: Log) -> Step | Graph:
@@ -165,12 +177,14 @@ def _finish(
         scores = {"on": part, **validation.mean(found), "each": [asdict(one) for one in found]}
     training = {
         "steps": progress.step,
+        **({"planned_steps": state.total} if progress.step < state.last else {}),
         "chosen_step": state.kept_step,
         "skipped_steps": progress.skipped,
         "minutes": round(minutes, 1),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "device": team.device.type,
+        **({"machine": torch.cuda.get_device_name(team.device)} if team.device.type == "cuda" else {}),
         "processes": team.size,
         "images": {"train": len(subjects.train), "validate": len(subjects.validate), "test": len(subjects.test)},
         "stages": progress.stages,

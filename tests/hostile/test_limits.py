@@ -94,6 +94,29 @@ def test_a_dry_run_tells_the_size(
     assert "400 x 480 voxels (uint16, 384.0 kB before compression)" in capfd.readouterr().err
 
 
+def test_what_was_just_written_is_read_however_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    geotiff.raster(Path("a.tif"), lambda dataset: None)
+    with rasterio.open("a.tif", "r+") as dataset:
+        dataset.write(np.ones((1, 40, 48), "u1"))
+    with within(Limits(unpacked=5000)):
+        assert run_command(("upscale", "a.tif", "-o", "out.tif", "-m", "nearest", "--scale", "40")) == 0
+        assert run_command(("info", "out.tif")) == 2
+    assert "--max-unpacked" in capfd.readouterr().err
+
+
+def test_limits_of_threads_beside_each_other_end_each_by_itself() -> None:
+    first, second = within(Limits(channels=1)), within(Limits(channels=2))
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert limits().channels == 2
+    second.__exit__(None, None, None)
+    assert limits() == Limits()
+
+
 class Quiet(SimpleHTTPRequestHandler):
     """Serves a folder, and keeps a list of what was asked."""
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -24,6 +27,13 @@ def test_the_second_version_s_limits_count_on_every_level(tmp_path: Path) -> Non
     assert _cgroup_rooms(tmp_path / "tree", tmp_path / "self") == [800]
 
 
+def test_a_group_may_be_slowed_down_before_it_is_stopped(tmp_path: Path) -> None:
+    for limit, told in (("memory.max", "2000"), ("memory.high", "1000")):
+        group(tmp_path / "job", told, (limit, "memory.current"), "inactive_file")
+    (tmp_path / "self").write_text("0::/job\n")
+    assert _cgroup_rooms(tmp_path, tmp_path / "self") == [1800, 800]
+
+
 def test_the_first_version_has_a_tree_for_memory(tmp_path: Path) -> None:
     group(tmp_path / "memory", "2000", ("memory.limit_in_bytes", "memory.usage_in_bytes"), "total_inactive_file")
     (tmp_path / "self").write_text("5:cpu:/elsewhere\n4:memory:/of/the/host\n")
@@ -33,6 +43,39 @@ def test_the_first_version_has_a_tree_for_memory(tmp_path: Path) -> None:
 def test_without_control_groups_the_machine_counts(tmp_path: Path) -> None:
     assert _cgroup_rooms(tmp_path, tmp_path / "none") == []
     assert 0 < available() <= psutil.virtual_memory().total
+
+
+ULIMIT = """
+import resource, sys
+import numpy as np, psutil, torch
+from geomedsr.cli import run_command
+from geomedsr.grid import Box
+from geomedsr.image import Image
+from geomedsr.inference.memory import available
+from geomedsr.io import format_of
+from pathlib import Path
+
+source, out = sys.argv[1:]
+sink = format_of(Path(source)).create_sink(Path(source), Image.of(np.zeros((1, 2048, 2048))).spec)
+sink.write(Box.whole((2048, 2048)), np.ones((1, 2048, 2048), np.float32))
+sink.commit()
+run_command(["upscale", source, "-o", out, "-m", "cubic", "--scale", "2", "-n"])
+limit = psutil.Process().memory_info().vms + (220 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+assert available() < 221 << 20
+sys.exit(run_command(["upscale", source, "-o", out, "-m", "cubic", "--scale", "2", "--tile", "2048"]))
+"""
+
+
+def test_a_run_within_a_limit_of_its_own_takes_smaller_tiles(tmp_path: Path) -> None:
+    arguments = [str(tmp_path / "in.tif"), str(tmp_path / "out.tif")]
+    settings = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", ULIMIT, *arguments], capture_output=True, text=True, check=False, env=settings
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Memory ran out with windows of (2048, 2048) voxels; going on with (" in done.stderr
+    assert (tmp_path / "out.tif").exists()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from geomedsr.data.intensity import Intensity, IntensityRule
 from geomedsr.errors import GeomedsrError, ModelError, OutOfMemoryError, WriteFailedError
 from geomedsr.grid import Box, Shape
 from geomedsr.image import Image, ImageSpec, Voxels
-from geomedsr.inference.upscaler import Outcome, Upscaler
+from geomedsr.inference.upscaler import Outcome, Session, Upscaler
 from geomedsr.networks import edsr, fsrcnn, interpolate
 from geomedsr.networks._network import Network
 from geomedsr.task import Task
@@ -150,9 +151,30 @@ def test_a_strided_network_sees_multiples_only() -> None:
 def test_out_of_memory_goes_on_with_smaller_tiles() -> None:
     source = image((1, 61, 75))
     whole, _ = upscaled(Strided(), source, (64, 76))
-    found, outcome = upscaled(Strided(limit=300), source)
+    told: list[str] = []
+    found, outcome = upscaled(Strided(limit=300), source, tell=told.append)
     assert np.array_equal(found, whole)
     assert np.prod(outcome.window) <= 300
+    assert told[0].startswith("Memory ran out with windows of (")
+    assert told[-1].endswith(f"going on with {outcome.window}.")
+
+
+def test_no_memory_for_a_result_is_a_tile_done_again_in_smaller_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = image((1, 61, 75))
+    whole, before = upscaled(Strided(), source, (32, 32))
+    result, failed = Session._result, []
+
+    def short(self: Session, loaded: Any, batch: Any) -> Voxels:
+        if self.window == before.window and len(failed) < 3:
+            failed.append(loaded.tile)
+            raise MemoryError
+        return result(self, loaded, batch)
+
+    monkeypatch.setattr(Session, "_result", short)
+    found, outcome = upscaled(Strided(), source, (32, 32))
+    assert len(failed) == 3
+    assert outcome.voxels == 4 * 61 * 75
+    assert np.array_equal(found, whole)
 
 
 def test_out_of_memory_at_the_smallest_tile_is_said() -> None:

@@ -72,6 +72,24 @@ def test_a_stopped_run_ends_with_the_same_bits(tmp_path: Path, monkeypatch: pyte
     assert straight.scores == resumed.scores
 
 
+def test_a_stopped_run_can_be_a_model_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = recipe(schedule__checkpoint_every="4")
+    real = State.begin_step
+
+    def stops(state: State, step: int) -> float:
+        if step == 6:
+            raise KeyboardInterrupt
+        return real(state, step)
+
+    monkeypatch.setattr(State, "begin_step", stops)
+    with pytest.raises(KeyboardInterrupt):
+        train(chosen, images(chosen), tmp_path / "m", quiet=True)
+    model = train(chosen, images(chosen), tmp_path / "m", resume=True, finish=True, quiet=True)
+    assert (model.training["steps"], model.training["planned_steps"]) == (4, chosen.schedule.steps)
+    assert f"4 of {chosen.schedule.steps} planned steps" in (tmp_path / "m" / "README.md").read_text()
+    assert model.scores["on"] == "test"
+
+
 def test_the_same_recipe_gives_the_same_bits(tmp_path: Path) -> None:
     chosen = recipe()
     one, other = (train(chosen, images(chosen), tmp_path / name, quiet=True) for name in "ab")
