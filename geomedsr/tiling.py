@@ -131,8 +131,18 @@ class Plan(Sequence[Tile]):
         for count in reversed(self.counts):
             rest, here = divmod(rest, count)
             place.append(here)
-        cuts = list(zip(self._axes, reversed(place), strict=True))
+        return self._at(tuple(reversed(place)))
+
+    def _at(self, place: Shape) -> Tile:
+        cuts = list(zip(self._axes, place, strict=True))
         return self.tile(Box(tuple(a.cut(i) for a, i in cuts), tuple(a.cut(i + 1) for a, i in cuts)))
+
+    def along(self, axis: int) -> Iterator[Tile]:
+        """The tiles with this axis fastest: each but the first of a row begins where the one before it ended."""
+        beside = [range(1) if a == axis else range(count) for a, count in enumerate(self.counts)]
+        for place in product(*beside):
+            for here in range(self.counts[axis]):
+                yield self._at((*place[:axis], here, *place[axis + 1 :]))
 
     @property
     def redundancy(self) -> float:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -132,3 +133,13 @@ def test_a_window_without_room_is_refused_with_the_numbers() -> None:
 def test_an_index_outside_is_refused() -> None:
     with pytest.raises(IndexError, match="none at 1"):
         plan((10,), (1,), (10,), (0,))[1]
+
+
+def test_along_an_axis_each_tile_begins_where_the_one_before_ended() -> None:
+    tiles = plan((60, 50, 40), (2, 1, 2), (20, 30, 22), (3, 2, 4), (8, 5, 8))
+    for axis in range(3):
+        row = list(tiles.along(axis))
+        assert sorted(tile.write.start for tile in row) == sorted(tile.write.start for tile in tiles)
+        for before, after in pairwise(row):
+            assert after.write.start[axis] in (before.write.stop[axis], 0)
+        assert sum(tile.write.start[axis] == 0 for tile in row) == len(tiles) // tiles.counts[axis]

@@ -54,7 +54,7 @@ def choose_cut(work: Work, demand: Callable[[Cut], Demand], frugal: int, limit: 
     """The cut of the least cost that takes no more memory than pays for itself, nor than `limit`; None: none fits."""
     pays, pixels = -math.log2(_WORTH), math.prod(work.shape)
     best: tuple[bool, float, Cut] | None = None
-    for sides in product(*(_sides(work.along(axis)) for axis in range(len(work.shape)))):
+    for sides in product(*(_sides(work.on_axis(axis)) for axis in range(len(work.shape)))):
         cut = Cut(tuple(side.window for side in sides), tuple(side.step for side in sides))
         needs = demand(cut)
         if needs.bytes > limit:
@@ -69,7 +69,7 @@ def choose_cut(work: Work, demand: Callable[[Cut], Demand], frugal: int, limit: 
 
 def asked_cut(work: Work, tile: Shape) -> Cut:
     """The cut whose windows bring forward so many lr voxels on each axis, or fewer where that suits the objects."""
-    sides = [_asked(work.along(axis), length) for axis, length in enumerate(tile)]
+    sides = [_asked(work.on_axis(axis), length) for axis, length in enumerate(tile)]
     return Cut(tuple(side.window for side in sides), tuple(side.step for side in sides))
 
 

@@ -23,7 +23,7 @@ __all__ = [
     "steady_heap",
 ]
 
-FRUGAL = 512 << 20
+FRUGAL = 640 << 20
 """Bytes for tiles that are spent without asking; more only where it saves redundant work."""
 
 _SPACIOUS = 2 << 30

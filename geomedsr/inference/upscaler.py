@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from typing import Any
 
@@ -20,10 +20,11 @@ from geomedsr.grid import Box, Factor, Shape
 from geomedsr.image import ImageSpec, Sink, Source, StoredSink, StoredSource, Voxels
 from geomedsr.inference import fill
 from geomedsr.inference.backend import Backend, TorchBackend
+from geomedsr.inference.carry import Carry, Pace
 from geomedsr.inference.choice import Choice, check_asked, choose
 from geomedsr.inference.cutting import Cut, asked_cut, block_bytes, choose_cut
 from geomedsr.inference.layout import Layout, layout_of
-from geomedsr.inference.memory import HOLES, is_exhausted, release, spent_freely, steady_heap
+from geomedsr.inference.memory import is_exhausted, release, spent_freely, steady_heap
 from geomedsr.inference.relay import PLAIN, Passage, Pending, is_narrow, passage_of
 from geomedsr.inference.resumable import Resumable
 from geomedsr.inference.stream import DEPTH, Ahead, Behind
@@ -148,10 +149,13 @@ class Upscaler:
             raise ModelError("The image has a palette: its values are names of colours; only nearest can upscale them.")
         layout = self._layout(spec)
         work = self._work(spec, sink.spec)
-        window = window or self._window(work, layout, self._exact)
+        settled = self._choice is not None or self._asked_backend == "torch" or self._precision == "float32"
+        asked, window = window, window or self._window(work, layout, self._exact, carries=settled)
         if intensity is None:
             intensity = self._intensity.fit(source) if self._intensity else Intensity()
         backend, choice = self._chosen(source, layout, work.plan(window), intensity)
+        if asked is None and backend is not self._exact:
+            window = self._window(work, layout, backend, carries=True)
         return Session(source, sink, layout, work, backend, intensity, window, progress, choice, self._told)
 
     def cut_for(self, before: ImageSpec, after: ImageSpec, sharers: int = 1) -> Cut:
@@ -168,10 +172,10 @@ class Upscaler:
             return Cut(self._window(work, layout, backend, sharers), after.grid.shape)
         if self._tile is not None:
             return asked_cut(work, self._checked(work, self._tile))
-        takes, is_cpu = _demand(work, layout, backend), backend.device == "cpu"
+        pace, is_cpu = Pace(backend, layout, carries=False), backend.device == "cpu"
 
         def demand(cut: Cut) -> Demand:
-            found = takes(cut.window)
+            found = pace.demand(work, cut.window)
             return replace(found, bytes=found.bytes + block_bytes(cut, after)) if is_cpu else found
 
         at_hand, limit = backend.available(), self._limit(backend, sharers)
@@ -234,8 +238,9 @@ class Upscaler:
     def _limit(self, backend: Backend, sharers: int) -> int:
         return self._memory or backend.available() // (2 * sharers)
 
-    def _window(self, work: Work, layout: Layout, backend: Backend, sharers: int = 1) -> Shape:
-        demand = _demand(work, layout, backend)
+    def _window(self, work: Work, layout: Layout, backend: Backend, sharers: int = 1, carries: bool = False) -> Shape:
+        pace = Pace(backend, layout, carries)
+        demand = partial(pace.demand, work)
         at_hand, limit = backend.available(), self._limit(backend, sharers)
         if self._network.reach is None:
             if (needed := demand(work.padded).bytes) > limit:
@@ -247,7 +252,7 @@ class Upscaler:
         if self._tile is not None:
             return self._asked(work, self._tile)
         frugal = self._memory or spent_freely(backend.device, at_hand)
-        window = choose_window(work, demand, frugal, limit, FILL_BESIDE if backend.relay else FILL)
+        window = choose_window(work, demand, frugal, limit, pace.axes, FILL_BESIDE if backend.relay else FILL)
         if window is None:
             needed = demand(work.smallest).bytes
             raise OutOfMemoryError(
@@ -267,18 +272,6 @@ class Upscaler:
         if len(wanted) != ndim or min(wanted) < 1:
             raise ModelError(f"A tile is one number, or {ndim} for this image, each at least 1; got {tile}.")
         return wanted
-
-
-def _demand(work: Work, layout: Layout, backend: Backend) -> Callable[[Shape], Demand]:
-    # Read, waiting, in the network and being written; the output is once more what the sink's dtype is made from.
-    waiting = 4.0 * layout.channels * (DEPTH + 2) * (1 + math.prod(work.factor))
-    footprint, holes = backend.footprint, HOLES if backend.device == "cpu" else 1
-
-    def demand(window: Shape) -> Demand:
-        batch = layout.batch_shape(window)
-        return Demand(int(math.prod(window) * waiting) + holes * footprint.bytes(batch), footprint.is_large(batch))
-
-    return demand
 
 
 def _mebibytes(count: int) -> str:
@@ -323,7 +316,9 @@ class Session:
         Where memory runs out, the tiles that are left are cut smaller.
         """
         plan = self._work.plan(self.window)
-        tiles: Iterable[Tile] = plan if boxes is None else chain.from_iterable(map(plan.refit, boxes))
+        axis = Pace(self.backend, self._layout).axis(self._work, self.window)
+        ordered = plan if axis is None else plan.along(axis)
+        tiles: Iterable[Tile] = ordered if boxes is None else chain.from_iterable(map(plan.refit, boxes))
         self._tell()
         began = time.perf_counter()
         # A GPU's activations are not the heap's.
@@ -356,10 +351,11 @@ class Session:
     def _pass(self, tiles: Iterable[Tile], behind: Behind[_Item]) -> Iterator[Tile] | None:
         """Tiles of one window, until all are done (None) or memory runs out (the smaller tiles that are left)."""
         rest = Resumable(tiles)
+        carry = Carry(Pace(self.backend, self._layout), self._work, self.window)
         with Ahead(self._read, rest) as ahead:
             try:
                 for loaded in ahead:
-                    result = None if loaded.batch is None else self._forward(loaded.batch, loaded.passage)
+                    result = None if loaded.batch is None else self._forward(carry, loaded)
                     rest.done()
                     behind.put((loaded, result))
                     del loaded, result  # not to live on beside the next ones
@@ -376,12 +372,13 @@ class Session:
         release(self.backend.device)
         return self._smaller(rest.left(), reason)
 
-    def _forward(self, batch: NDArray[Any], passage: Passage) -> Voxels | Pending:
+    def _forward(self, carry: Carry, loaded: _Loaded) -> Voxels | Pending:
+        assert loaded.batch is not None
         if self._relay:
-            return self._relay.start(batch, passage)
+            return self._relay.start(loaded.batch, loaded.passage)
         began = time.perf_counter()
         try:
-            return self.backend.run(batch)
+            return carry.run(loaded.tile, loaded.batch)
         finally:
             self.computed += time.perf_counter() - began
 
