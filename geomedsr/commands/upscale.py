@@ -45,7 +45,13 @@ __all__ = ["upscale"]
 @click.option("--format", "form", type=click.Choice(["nii", "nii.gz", "tif", "cog", "zarr"]), help="The output format.")
 @click.option("--dtype", metavar="TYPE", help="The output's data type; else the input's own.")
 @click.option("--co", "options", type=key_value, multiple=True, metavar="KEY=VALUE", help="A format's creation option.")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where the network runs.")
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|cuda",
+    help="Where the network runs; cuda is every GPU, and a list such as cuda:0,cuda:1 those that share the tiles.",
+)
 @click.option(
     "--precision",
     type=click.Choice(["auto", "float32", "bf16"]),

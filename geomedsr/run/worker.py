@@ -36,7 +36,8 @@ from geomedsr.run.targets import Job
 from geomedsr.run.upscaling import open_planned, upscale
 
 if TYPE_CHECKING:
-    from geomedsr.inference.upscaler import Session, Upscaler
+    from geomedsr.inference.session import Session
+    from geomedsr.inference.upscaler import Upscaler
     from geomedsr.model import Model
 
 __all__ = ["Assignment", "Result", "fingerprint", "ready_upscaler", "work"]
