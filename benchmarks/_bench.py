@@ -69,7 +69,10 @@ def bars(path: Path, title: str, unit: str, values: Mapping[str, float]) -> None
 
 
 def trained(network: nn.Module) -> nn.Module:
-    """The network with weights that keep activations about as large as a trained one's, and a small correction."""
+    """The network with weights that keep activations about as large as a trained one's, and a small correction.
+
+    They are the same in every process.
+    """
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -77,4 +80,6 @@ def trained(network: nn.Module) -> nn.Module:
         scale = 0.1 if name.startswith("tail") else 1.0
         if parameter.ndim > 1:
             nn.init.normal_(parameter, std=scale * parameter[0].numel() ** -0.5, generator=generator)
+        elif name.endswith("bias"):
+            nn.init.zeros_(parameter)
     return network.eval()

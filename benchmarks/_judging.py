@@ -298,7 +298,8 @@ def _likeness(bench: _Bench, images: Sequence[Shown]) -> dict[str, dict[str, flo
 
 
 def _alike(srs: Sequence[Voxels], fine: Sequence[Voxels], softer: Sequence[Voxels], encoder: Any) -> dict[str, float]:  # noqa: ANN401
-    unlike = likeness(*([torch.from_numpy(one) for one in planes] for planes in (srs, fine)), encoder)
+    found, real = ([torch.from_numpy(one) for one in planes] for planes in (srs, fine))
+    unlike = likeness(found, real, encoder)
     parts = [split(up, sr, hr)[0] for up, sr, hr in zip(softer, srs, fine, strict=True)]
     total = sum(part.voxels for part in parts)
     shares = {

@@ -2,7 +2,8 @@
 
     python -m benchmarks.archive kill          ten SIGKILLs, main process and workers: the bytes of a quiet run
     python -m benchmarks.archive same          in process, two workers, two parts: the same bytes
-    python -m benchmarks.archive wall          wall time over the forward passes, in process and on two workers
+    python -m benchmarks.archive wall          wall time over bare forward passes, in process (--size 2048: 5 minutes)
+    python -m benchmarks.archive workers       the same on two workers (--size 4096: 4 minutes)
     python -m benchmarks.archive memory        peak memory of each process, for an archive and one of 4 times the pixels
     python -m benchmarks.archive coordinator   100,000 tasks that do nothing: ms a task, MB
     python -m benchmarks.archive s3            a job on a local S3 server, killed and taken up again
@@ -39,6 +40,9 @@ from geomedsr.inference.cluster import Cluster
 from geomedsr.run import distributed, worker
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from geomedsr.inference.journal import Entry
     from geomedsr.run.worker import Assignment
 
 BANDS = ("blue", "green", "red", "nir")
@@ -168,83 +172,116 @@ def same(asked: argparse.Namespace, folder: Path) -> None:
     print(f"4 x {asked.size} x {asked.size}, {asked.model}: {found}; same: {len(set(found.values())) == 1}")
 
 
+STORED = {"as the source": {}, "chunks 512, shards 4096": {"chunks": "512", "shards": "4096"}}
+"""What the pipelines ask for, beside what an archive has by itself."""
+
+
 def wall(asked: argparse.Namespace, folder: Path) -> None:
-    """Wall time over the forward passes: bare ones beside the job in process, the workers' own on the cluster."""
+    """Wall time of a job in process over bare forward passes on the image, which were run after it."""
     source = generate(folder / "in.zarr", asked.size)
-    rounds = [_in_process(source, folder / f"here{number}.zarr") for number in range(asked.repeats)]
-    own, bare = np.median([[wall / computed, wall / bare] for wall, computed, bare in rounds], axis=0)
-    print(f"4 x {asked.size} x {asked.size}, s2-rgbn-x2; in process, median of {asked.repeats}:")
-    print(f"  wall over bare forward {bare:.3f}, over the forward inside it {own:.3f}")
-    seconds, computed, batches = _on_two_workers(source, folder / "there.zarr")
-    print(f"two workers, {batches} batches: wall over each worker's own forward {2 * seconds / computed:.3f}")
+    for name, stored in STORED.items():
+        rounds = [_in_process(source, folder / "out.zarr", stored) for _ in range(asked.repeats)]
+        bare, own, cpu, seen = np.median(rounds, axis=0)
+        print(f"4 x {asked.size} x {asked.size}, s2-rgbn-x2, {name}; in process, median of {asked.repeats}:")
+        print(f"  wall over bare forward {bare:.3f} (processor time {cpu:.3f}), over the forward inside it {own:.3f};")
+        print(f"  the network sees {seen:.3f} of the image's voxels", flush=True)
 
 
-def _in_process(source: Path, out: Path) -> tuple[float, float, float]:
-    """Seconds of a job's work, of the network inside it, and of bare forward passes over as many voxels."""
+def _in_process(source: Path, out: Path, stored: Mapping[str, str]) -> tuple[float, ...]:
+    """A job's wall time over bare forward passes and over the network's inside it, its processor time over theirs, and
+    the voxels that the network sees over the image's.
+    """
     from geomedsr.run import archive
     from geomedsr.run.library import upscale
     from geomedsr.run.worker import work
 
-    heard: list[tuple[float, float, Assignment]] = []
+    heard: list[tuple[float, float, float, Assignment]] = []
 
     def timed(assignment: Assignment, *more: Any) -> float:  # noqa: ANN401 - whatever the job hands over
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         computed = work(assignment, *more)
-        heard.append((time.perf_counter() - began, computed, assignment))
+        heard.append((time.perf_counter() - began, time.process_time() - used, computed, assignment))
         return computed
 
     with mock.patch.object(archive, "work", timed):
-        upscale(source, out, "s2-rgbn-x2", device="cpu")
+        upscale(source, out, "s2-rgbn-x2", device="cpu", options=stored)
     shutil.rmtree(out)
-    ((seconds, computed, assignment),) = heard
-    return seconds, computed, _bare(assignment)
+    ((seconds, used, computed, assignment),) = heard
+    bare, bare_used = _bare(assignment.entry)
+    return seconds / bare, seconds / computed, used / bare_used, _seen(assignment.entry)
 
 
-def _bare(assignment: Assignment) -> float:
-    """Seconds of forward passes alone, on windows that just cover the image, in the heap that the stream has."""
+def _bare(entry: Entry) -> tuple[float, float]:
+    """Wall and processor seconds of forward passes alone over the image's voxels, each once, in the stream's heap."""
     from geomedsr.inference.backend import TorchBackend
     from geomedsr.inference.memory import steady_heap
     from geomedsr.run.catalogue import load_model
 
-    window, entry = assignment.entry.window, assignment.entry
-    assert window is not None, "a zarr output has windows"
+    assert entry.window is not None, "a zarr output has windows"
     backend = TorchBackend(load_model("s2-rgbn-x2").network)
-    batch = np.random.default_rng(0).random((1, 4, *window), np.float32)
-    lr = [n // f for n, f in zip(entry.shape, entry.factor, strict=True)]
-    count = math.prod(lr) / math.prod(window)
+    batch = np.random.default_rng(0).random((1, 4, *entry.window), np.float32)
+    count = math.prod(entry.shape) / math.prod(entry.factor) / math.prod(entry.window)
+    passes = max(1, round(count))
     with steady_heap():
         backend.run(batch)
-        began = time.perf_counter()
-        for _ in range(max(1, round(count))):
+        began, used = time.perf_counter(), time.process_time()
+        for _ in range(passes):
             backend.run(batch)
-        return (time.perf_counter() - began) * count / max(1, round(count))
+        wall, processor = time.perf_counter() - began, time.process_time() - used
+    return wall * count / passes, processor * count / passes
 
 
-def _on_two_workers(source: Path, out: Path) -> tuple[float, float, int]:
-    """Seconds from the first result to the last, the network's seconds in what came between, and batches."""
+def _seen(entry: Entry) -> float:
+    """The voxels that the network sees over the image's, from the plan of each block."""
+    from geomedsr.run.catalogue import load_model
+    from geomedsr.tiling import plan
+
+    assert entry.window is not None, "a zarr output has windows"
+    reach = load_model("s2-rgbn-x2").network.reach
+    assert reach is not None, "its reach is known"
+    image = tuple(n // f for n, f in zip(entry.shape, entry.factor, strict=True))
+    tiles = plan(image, entry.factor, entry.window, reach)
+    return sum(map(tiles.pieces, entry.blocks)) * math.prod(entry.window) / math.prod(image)
+
+
+def workers(asked: argparse.Namespace, folder: Path) -> None:
+    """Wall time of a job on two workers over their own forward passes, and over bare ones on all threads."""
     from geomedsr.inference.cluster import Outcome
+    from geomedsr.inference.journal import read_manifest
     from geomedsr.run import distributed
     from geomedsr.run.job import Ways
+    from geomedsr.run.job_records import records_beside
     from geomedsr.run.library import Silent
     from geomedsr.run.planning import Settings
     from geomedsr.run.upscaling import upscale_all
 
-    heard: list[tuple[float, float]] = []
+    source, out = generate(folder / "in.zarr", asked.size), folder / "out.zarr"
+    heard: list[tuple[float, float, int]] = []
+    entries: list[Entry] = []
     take = distributed.Foreman.take
 
     def hearing(self: distributed.Foreman, outcome: Outcome[distributed.Batch, distributed.Work]) -> None:
         assert outcome.result is not None, f"a batch failed: {outcome.error}"
-        heard.append((time.perf_counter(), outcome.result.computed))
+        voxels = sum(result.voxels for result in outcome.result.results)
+        heard.append((time.perf_counter(), outcome.result.computed, voxels))
+        if not entries:
+            manifest = read_manifest(records_beside(out))
+            assert manifest is not None, "a job has a manifest"
+            entries.append(manifest.entries[0])
         take(self, outcome)
 
-    distributed.Foreman.take = hearing  # type: ignore[method-assign]
-    try:
-        list(upscale_all([str(source)], out, Settings("s2-rgbn-x2", tile=(256,)), Silent(), ways=Ways(dask="local:2")))
-    finally:
-        distributed.Foreman.take = take  # type: ignore[method-assign]
+    with mock.patch.object(distributed.Foreman, "take", hearing):
+        list(upscale_all([str(source)], out, Settings("s2-rgbn-x2"), Silent(), ways=Ways(dask="local:2")))
     # Each worker's first batch carries the loading of torch and the model; the clock starts when both are through.
     assert len(heard) > 3, "too few batches to tell: take a larger --size"
-    return heard[-1][0] - heard[1][0], sum(computed for _, computed in heard[2:]), len(heard)
+    seconds, computed = heard[-1][0] - heard[1][0], sum(one for _, one, _ in heard[2:])
+    share = sum(voxels for *_, voxels in heard[2:]) / math.prod(entries[0].shape)
+    bare, _ = _bare(entries[0])
+    print(f"4 x {asked.size} x {asked.size}, s2-rgbn-x2; two workers, {len(heard)} batches:")
+    print(
+        f"  wall over each worker's own forward {2 * seconds / computed:.3f}, over bare passes on all threads ", end=""
+    )
+    print(f"{seconds / (bare * share):.3f}; the network sees {_seen(entries[0]):.3f} of the image's voxels")
 
 
 def memory(asked: argparse.Namespace, folder: Path) -> None:
@@ -349,7 +386,7 @@ def s3(asked: argparse.Namespace, folder: Path) -> None:
 
 def main() -> None:
     """Runs one claim."""
-    claims = {one.__name__: one for one in (kill, same, wall, memory, coordinator, s3)}
+    claims = {one.__name__: one for one in (kill, same, wall, workers, memory, coordinator, s3)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("claim", choices=claims)
     parser.add_argument("--size", type=int, default=8192)

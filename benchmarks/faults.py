@@ -41,7 +41,7 @@ SERVER = """
 import json, os, sys, time
 from pathlib import Path
 from geomedsr import cli
-from geomedsr.inference.upscaler import Session
+from geomedsr.inference.session import Session
 from geomedsr.io import _staging, suffixes
 from geomedsr.io._zarr_output import ZarrOutput
 from geomedsr.run import command

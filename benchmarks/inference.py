@@ -1,14 +1,16 @@
 """Ours against the field's usual ways to apply a network to a volume: same network, weights, voxels and machine.
 
-- ours: the stream, from memory to memory, in exact float32, and with `--precision auto`.
+- ours: the stream, from memory to memory, in exact float32, and as `--precision auto` chooses for 160 x 192 x 160.
 - MONAI: `sliding_window_inference` with windows of 96, gaussian blending, overlap 0.25 (its default) and 0.5.
 - TorchIO: `GridSampler` and `GridAggregator`, patches of 96 that overlap by 24, cropped (its default).
-- plain: the network on the whole volume in one call, which the others' outputs are compared with.
+- plain: torch's eager float32, the network on the whole volume in one call.
 
-All take turns in one run. Peak memory is that of a process that does nothing else. On a smaller volume the windows are
-smaller alike, so that there are as many of them.
+All take turns in one run. Peak memory is that of a process that does nothing else. To end within minutes, the volume is
+a part of 160 x 192 x 160: with three axes all lengths and all windows are `--size` of theirs, so that there are as many
+windows; slices are whole, and few. The first difference is that from the whole volume in one call with the same kernels
+(ours: channels last and the last layers joined; theirs: plain), of its range: what windows do to the values.
 
-    python -m benchmarks.inference --size 1 --repeats 5 --out pictures
+    python -m benchmarks.inference --out pictures
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +28,8 @@ from torch import Tensor
 from benchmarks._bench import bars, peak_of, table, trained, turns
 from geomedsr.grid import Shape
 from geomedsr.image import Image, Voxels
+from geomedsr.inference.backend import TorchBackend
+from geomedsr.inference.choice import psnr
 from geomedsr.inference.upscaler import Outcome, Upscaler
 from geomedsr.networks import edsr
 from geomedsr.networks._network import Network
@@ -33,6 +37,8 @@ from geomedsr.task import Task
 
 _LARGE = (160, 192, 160)
 _ROI, _OVERLAP = 96, 24
+_SLICES = 4
+_WHOLE = {True: "backend.npy", False: "plain.npy"}
 _NETWORKS: dict[str, tuple[Task, dict[str, int]]] = {
     "3D": (Task(3, 1, (2, 2, 2)), {"width": 32, "blocks": 4}),
     "slices": (Task(2, 1, (2, 2)), {"width": 64, "blocks": 16}),
@@ -55,13 +61,30 @@ def volume(shape: Shape) -> Voxels:
     return np.asarray(0.5 + waves / 6 + rng.normal(0, 0.05, shape), np.float32)
 
 
-def ours(network: Network, voxels: Voxels, precision: str) -> tuple[Voxels, Outcome]:
-    """The stream."""
+def upscaler_of(network: Network, precision: str) -> Upscaler:
+    """The stream; what `auto` leaves open is settled as for the large volume."""
+    upscaler = Upscaler(network, None, precision=precision, axes=tuple(range(network.task.ndim)))
+    if precision == "auto":
+        source = Image.of(volume(_LARGE)[None])
+        upscaler.chosen_for(source, source.spec.upscaled(upscaler.factor_for(source.spec)))
+    return upscaler
+
+
+def ours(upscaler: Upscaler, voxels: Voxels) -> tuple[Voxels, Outcome]:
+    """From memory to memory."""
     source = Image.of(voxels[None])
-    upscaler = Upscaler(network, None, precision=precision)
     sink = Image.empty(source.spec.upscaled(upscaler.factor_for(source.spec)))
     outcome = upscaler.run(source, sink)
     return sink.voxels[0], outcome
+
+
+def whole(network: Network, voxels: Voxels) -> Voxels:
+    """The backend of the stream on the whole volume in one call, all slices as one batch."""
+    backend = TorchBackend(network)
+    if network.task.ndim == 3:
+        return np.asarray(backend.run(voxels[None, None])[0, 0])
+    batch = np.ascontiguousarray(np.moveaxis(voxels, 2, 0)[:, None])
+    return np.moveaxis(backend.run(batch)[:, 0], 0, 2)
 
 
 def plain(network: Network, voxels: Voxels) -> Voxels:
@@ -117,9 +140,9 @@ def torchio(network: Network, voxels: Voxels) -> Voxels:
     return np.asarray(aggregator.get_output_tensor()[0])
 
 
-WAYS: dict[str, Callable[[Network, Voxels], Voxels]] = {
-    "ours, float32": lambda network, voxels: ours(network, voxels, "float32")[0],
-    "ours, auto": lambda network, voxels: ours(network, voxels, "auto")[0],
+OURS = {"ours, float32": "float32", "ours, auto": "auto"}
+
+THEIRS: dict[str, Callable[[Network, Voxels], Voxels]] = {
     "plain, whole": plain,
     "MONAI, overlap 0.25": lambda network, voxels: monai(network, voxels, 0.25),
     "MONAI, overlap 0.5": lambda network, voxels: monai(network, voxels, 0.5),
@@ -127,48 +150,64 @@ WAYS: dict[str, Callable[[Network, Voxels], Voxels]] = {
 }
 
 
-def once(name: str, way: str, shape: Shape, wanted: Path) -> float:
-    """One way in a process of its own, for its peak memory; gives how far it is from what is wanted, of its range."""
-    found, whole = WAYS[way](network_of(name), volume(shape)), np.load(wanted, mmap_mode="r")
-    return float(max(np.abs(mine - one).max() for mine, one in zip(found, whole, strict=True)) / np.ptp(whole))
+def ready(name: str, way: str, voxels: Voxels) -> Callable[[], Voxels]:
+    """A way, ready to be run."""
+    network = network_of(name)
+    if way in OURS:
+        upscaler = upscaler_of(network, OURS[way])
+        return lambda: ours(upscaler, voxels)[0]
+    return lambda: THEIRS[way](network, voxels)
+
+
+def once(name: str, way: str, shape: Shape, folder: Path) -> tuple[float, float]:
+    """One way in a process of its own, for its peak memory; gives how far it is from the whole volume in one call with
+    the same kernels (the largest difference, of the range), and from plain torch (PSNR).
+    """
+    found = ready(name, way, volume(shape))()
+    same, eager = (np.load(folder / file) for file in (_WHOLE[way in OURS], _WHOLE[False]))
+    return float(np.abs(found - same).max() / np.ptp(same)), psnr(found, eager)
 
 
 def compare(name: str, shape: Shape, repeats: int, out: Path | None) -> None:
     """Prints the table of one network."""
     network, voxels = network_of(name), volume(shape)
-    with tempfile.TemporaryDirectory() as folder:
-        wanted = Path(folder) / "whole.npy"
-        np.save(wanted, plain(network, voxels))
-        alone = {way: peak_of(once, name, way, shape, wanted) for way in WAYS}
-    seconds = turns({way: partial(run, network, voxels) for way, run in WAYS.items()}, repeats)
-    exact = seconds["ours, float32"]
-    rows = [
-        (way, f"{s:.2f}", f"{s / exact:.2f}", f"{s / seconds['ours, auto']:.2f}",
-         f"{s / voxels.size * 1e9:.0f}", f"{alone[way][0] / 2**20:.0f}", f"{alone[way][1]:.1e}")
-        for way, s in seconds.items()
-    ]  # fmt: skip
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        np.save(folder / _WHOLE[False], plain(network, voxels))
+        np.save(folder / _WHOLE[True], whole(network, voxels))
+        alone: dict[str, Any] = {way: peak_of(once, name, way, shape, folder) for way in (*OURS, *THEIRS)}
+    seconds = turns({way: ready(name, way, voxels) for way in alone}, repeats)
+    rows = []
+    for way, spent in seconds.items():
+        peak, (difference, distance) = alone[way]
+        ratios = (f"{spent / seconds[mine]:.2f}" for mine in OURS)
+        rows.append((way, f"{spent:.2f}", *ratios, f"{spent / voxels.size * 1e9:.0f}", f"{peak / 2**20:.0f}",
+                     f"{difference:.1e}", f"{distance:.1f}"))  # fmt: skip
     settings = ", ".join(f"{key} {value}" for key, value in network.settings.items())
     print(f"\nedsr, {name} ({settings}), {' x '.join(map(str, shape))} voxels, {torch.get_num_threads()} threads\n")
-    titles = ("way", "seconds", "over ours, float32", "over ours, auto", "ns/voxel", "peak MiB", "largest difference")
+    titles = ("way", "seconds", "over ours, float32", "over ours, auto", "ns/voxel", "peak MiB",
+              "from the whole in one call", "PSNR from plain / dB")  # fmt: skip
     print(table(titles, rows))
-    _, outcome = ours(network, voxels, "auto")
-    print(f"\nauto: {outcome.choice}; windows of {outcome.window}, {outcome.tiles} tiles", flush=True)
+    for precision in OURS.values():
+        _, outcome = ours(upscaler_of(network, precision), voxels)
+        print(f"\n{precision}: {outcome.choice}; windows of {outcome.window}, {outcome.tiles} tiles", flush=True)
     if out:
-        values = {way: s / exact for way, s in seconds.items()}
+        values = {way: spent / seconds["ours, float32"] for way, spent in seconds.items()}
         bars(out / f"inference_{name}.png", f"edsr, {name}: time over ours in float32", "times", values)
 
 
 def main() -> None:
     """Runs the comparison for a network of three axes and for one of two, on slices."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=float, default=0.6, help="length of each axis, of 160 x 192 x 160")
+    parser.add_argument("--size", type=float, default=0.4, help="length of each axis in 3D, of 160 x 192 x 160")
+    parser.add_argument("--slices", type=int, default=_SLICES, help="how many slices of 160 x 192")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", choices=list(_NETWORKS), help="one of the networks")
     parser.add_argument("--out", type=Path, help="folder for the pictures")
     asked = parser.parse_args()
-    shape = tuple(max(32, int(n * asked.size)) for n in _LARGE)
+    shapes = {"3D": tuple(max(32, int(n * asked.size)) for n in _LARGE), "slices": (*_LARGE[:2], asked.slices)}
     for name in [asked.only] if asked.only else list(_NETWORKS):
-        compare(name, shape, asked.repeats, asked.out)
+        compare(name, shapes[name], asked.repeats, asked.out)
 
 
 if __name__ == "__main__":

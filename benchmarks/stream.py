@@ -1,9 +1,10 @@
 """What the stream costs: its time over the bare forward passes of the same network on the same voxels.
 
 Bare is the backend alone on pieces that just cover the image, without halo, reading, filling or writing, in the heap
-that the stream has. Plain, on request, is torch as it comes: the whole image in one call, default order, default heap.
-All alternate in one run; the figures are ratios of medians. edsr is the paper's baseline (64 wide, 16 blocks) where
-nothing else is said; the less a network has to do, the more files weigh.
+that the stream has; they are as large as 2 GiB allow, and of slices of a volume as many as the stream's. Plain, on
+request, is torch as it comes: the whole image in one call, default order, default heap. All alternate in one run; the
+figures are ratios of medians. edsr is the paper's baseline (64 wide, 16 blocks) where nothing else is said; the less a
+network has to do, the more files weigh.
 
     python -m benchmarks.stream --repeats 5 --size 1 --plain
 """
@@ -32,6 +33,9 @@ from geomedsr.io import geotiff
 from geomedsr.networks import edsr, fsrcnn
 from geomedsr.networks._network import Network
 from geomedsr.task import Task
+
+_BARE = 2 << 30
+"""Bytes that the layers of a bare forward pass may take."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +106,17 @@ class Bench:
 
     def bare(self) -> None:
         """The backend alone on the same voxels."""
-        pieces = Box.whole(self._case.shape[1:]).split(self.window)
+        pieces = Box.whole(self._case.shape[1:]).split(self._piece())
         with steady_heap():
             for piece in pieces:
                 self._backend.run(self._layout.to_batch(self._image.voxels[(slice(None), *piece.slices)]))
+
+    def _piece(self) -> Shape:
+        shape = self._case.shape[1:]
+        if self._layout.others:
+            return self.window
+        row = self._backend.footprint.bytes(self._layout.batch_shape((1, *shape[1:])))
+        return (max(1, _BARE // row), *shape[1:])
 
     def plain(self) -> None:
         """The network as torch runs it, on the whole image; slices of a volume one by one."""

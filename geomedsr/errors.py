@@ -13,6 +13,7 @@ GeomedsrError                exit code 2: a mistake that the user can mend
 ├── NothingMatchedError      exit code 3: no input matched
 └── FailedError              exit code 1: the work itself failed
     ├── WriteFailedError     the disk is full, or the device refused
+    ├── WrongOutputError     what was written is not what was promised
     └── OutOfMemoryError     the smallest tile does not fit
 """
 
@@ -33,6 +34,7 @@ __all__ = [
     "RecipeError",
     "SetAsideError",
     "WriteFailedError",
+    "WrongOutputError",
 ]
 
 
@@ -94,6 +96,10 @@ class FailedError(GeomedsrError):
 
 class WriteFailedError(FailedError):
     """The output could not be written: the disk is full, or the device refused."""
+
+
+class WrongOutputError(FailedError):
+    """An output was read back, and is not what was promised."""
 
 
 class OutOfMemoryError(FailedError):

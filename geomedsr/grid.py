@@ -179,7 +179,7 @@ class Grid:
             raise GridError(f"A grid of {ndim} axes has an affine of {ndim + 1} x {ndim + 1}; got {self.affine}.")
         if not all(math.isfinite(value) for row in self.affine for value in row):
             raise GridError(f"The affine has a value that is not finite: {self.affine}.")
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             spacing = self.spacing
             volume = abs(float(np.linalg.det(self.matrix[:-1, :-1])))
         # Relative to the spacings, so that a grid in degrees is judged like a grid in millimetres; numbers too large

@@ -81,23 +81,6 @@ class _Axis:
             yield begin, stop
             begin = stop
 
-    def side(self) -> int:
-        """The length of equal parts of the output, the fewest of which each is within what one window can keep.
-
-        Windows at the ends keep more than those between them, so two parts may do where the step makes three.
-        """
-        total = self.length * self.factor
-        if self.count == 1:
-            return total
-        best = self.step
-        for count in range(-(-total // self.step) - 1, 0, -1):
-            side = -(-total // (count * self.unit)) * self.unit
-            parts = ((begin, min(begin + side, total)) for begin in range(0, total, side))
-            if any(sum(1 for _ in self.pieces(*part)) > 1 for part in parts):
-                break
-            best = side
-        return best
-
 
 def _axis(length: int, factor: int, window: int, halo: int, chunk: int, multiple: int) -> _Axis:
     padded = -(-length // multiple) * multiple
@@ -148,13 +131,18 @@ class Plan(Sequence[Tile]):
         for count in reversed(self.counts):
             rest, here = divmod(rest, count)
             place.append(here)
-        cuts = list(zip(self._axes, reversed(place), strict=True))
+        return self._at(tuple(reversed(place)))
+
+    def _at(self, place: Shape) -> Tile:
+        cuts = list(zip(self._axes, place, strict=True))
         return self.tile(Box(tuple(a.cut(i) for a, i in cuts), tuple(a.cut(i + 1) for a, i in cuts)))
 
-    @property
-    def sides(self) -> Shape:
-        """The hr voxels on each axis of equal parts of the output, each of which one window can give."""
-        return tuple(axis.side() for axis in self._axes)
+    def along(self, axis: int) -> Iterator[Tile]:
+        """The tiles with this axis fastest: each but the first of a row begins where the one before it ended."""
+        beside = [range(1) if a == axis else range(count) for a, count in enumerate(self.counts)]
+        for place in product(*beside):
+            for here in range(self.counts[axis]):
+                yield self._at((*place[:axis], here, *place[axis + 1 :]))
 
     @property
     def redundancy(self) -> float:
@@ -176,6 +164,11 @@ class Plan(Sequence[Tile]):
         intervals = [list(a.pieces(*ends)) for a, *ends in zip(self._axes, write.start, write.stop, strict=True)]
         for box in product(*intervals):
             yield self.tile(Box(tuple(begin for begin, _ in box), tuple(end for _, end in box)))
+
+    def pieces(self, write: Box) -> int:
+        """How many tiles `refit` gives for a box of the output."""
+        rows = zip(self._axes, write.start, write.stop, strict=True)
+        return math.prod(sum(1 for _ in axis.pieces(begin, end)) for axis, begin, end in rows)
 
 
 def plan(

@@ -91,31 +91,30 @@ def _die() -> None:
 
 
 def _before_write(is_time: Callable[[], bool]) -> None:
-    write = ZarrOutput.write
+    put = ZarrOutput.put
 
-    def dying(self: ZarrOutput, *arguments: Any) -> Any:
+    def dying(self: ZarrOutput, *arguments: Any) -> None:
         if is_time():
             _die()
-        return write(self, *arguments)
+        put(self, *arguments)
 
-    ZarrOutput.write = dying  # type: ignore[method-assign]
+    ZarrOutput.put = dying  # type: ignore[method-assign]
 
 
 def _in_object(is_time: Callable[[], bool]) -> None:
     """Dies with half an object in place, as a store does that writes no object whole."""
-    write = ZarrOutput.write
+    put = ZarrOutput.put
 
-    def dying(self: ZarrOutput, box: Any, voxels: Any) -> Any:
-        stored = write(self, box, voxels)
+    def dying(self: ZarrOutput, box: Any, stored: Any) -> None:
+        put(self, box, stored)
         if is_time():
             for key in self.object_keys(box):
                 path = self.path / key
                 if path.exists():
                     os.truncate(path, path.stat().st_size // 2)
             _die()
-        return stored
 
-    ZarrOutput.write = dying  # type: ignore[method-assign]
+    ZarrOutput.put = dying  # type: ignore[method-assign]
 
 
 def _in_line(is_time: Callable[[], bool]) -> None:

@@ -63,7 +63,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     where: str, source: Path, whole: dict[str, str], tmp_path: Path
 ) -> None:
     out = tmp_path / "out.zarr"
-    for count in (3, 2) if where in ("before a write", "in an object", "in a line") else (1,):
+    for count in (1, 3) if where in ("before a write", "in an object", "in a line") else (1,):
         assert run_and_die(command(source, out), where, count) == -9
         assert out.exists() == (where == "after the placing")
     assert run_command(command(source, out)) == 0
@@ -87,13 +87,13 @@ def test_what_is_done_is_not_done_again(
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[Box]:
     boxes: list[Box] = []
-    write = ZarrOutput.write
+    put = ZarrOutput.put
 
-    def counting(self: ZarrOutput, box: Box, voxels: Any) -> Any:
+    def counting(self: ZarrOutput, box: Box, voxels: Any) -> None:
         boxes.append(box)
-        return write(self, box, voxels)
+        put(self, box, voxels)
 
-    monkeypatch.setattr(ZarrOutput, "write", counting)
+    monkeypatch.setattr(ZarrOutput, "put", counting)
     return boxes
 
 
@@ -203,8 +203,8 @@ def test_a_job_takes_the_same_glance_as_a_file(
 def test_an_output_that_looks_wrong_is_told_of_in_a_job(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write = ZarrOutput.write
-    monkeypatch.setattr(ZarrOutput, "write", lambda self, box, voxels: write(self, box, voxels[..., ::-1]))
+    stored = ZarrOutput.stored
+    monkeypatch.setattr(ZarrOutput, "stored", lambda self, voxels: stored(self, voxels[..., ::-1]))
     assert run_command(command(source, tmp_path / "out.zarr", "--json")) == 0
     told = capsys.readouterr()
     assert "hold it against its input with geomedsr verify" in told.err
@@ -263,15 +263,15 @@ def test_a_run_interrupted_before_its_first_block_leaves_nothing(
 
 def stop(patch: pytest.MonkeyPatch, after: int) -> None:
     """SIGINT before the next block is written."""
-    write, written = ZarrOutput.write, []
+    put, written = ZarrOutput.put, []
 
-    def stopping(self: ZarrOutput, box: Box, voxels: Any) -> Any:
+    def stopping(self: ZarrOutput, box: Box, voxels: Any) -> None:
         if len(written) == after:
             raise StoppedError(signal.SIGINT)
         written.append(box)
-        return write(self, box, voxels)
+        put(self, box, voxels)
 
-    patch.setattr(ZarrOutput, "write", stopping)
+    patch.setattr(ZarrOutput, "put", stopping)
 
 
 # What fails
@@ -350,15 +350,15 @@ def test_a_full_disk_stops_cleanly_and_goes_on(
 
 
 def fill_up(patch: pytest.MonkeyPatch, after: int) -> None:
-    write, written = ZarrOutput.write, []
+    put, written = ZarrOutput.put, []
 
-    def filling(self: ZarrOutput, box: Box, voxels: Any) -> Any:
+    def filling(self: ZarrOutput, box: Box, voxels: Any) -> None:
         written.append(box)
         if len(written) > after:
             raise WriteFailedError("The disk is full.") from OSError(errno.ENOSPC, "")
-        return write(self, box, voxels)
+        put(self, box, voxels)
 
-    patch.setattr(ZarrOutput, "write", filling)
+    patch.setattr(ZarrOutput, "put", filling)
 
 
 # Locks

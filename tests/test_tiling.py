@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -79,6 +80,7 @@ def test_refitting_a_tile_partitions_it(
     fine = build(smaller)
     write = coarse[data.draw(st.integers(0, len(coarse) - 1))].write
     seen = np.zeros(write.shape, np.int8)
+    assert fine.pieces(write) == len(list(fine.refit(write)))
     for tile in fine.refit(write):
         assert tile.window == fine.window
         seen[tile.write.relative_to(write.start).slices] += 1
@@ -133,12 +135,11 @@ def test_an_index_outside_is_refused() -> None:
         plan((10,), (1,), (10,), (0,))[1]
 
 
-@given(st.integers(8, 200), st.integers(1, 4), st.integers(0, 5), st.integers(6, 60), st.sampled_from([None, 4, 8, 32]))
-def test_equal_parts_are_each_one_window(length: int, factor: int, halo: int, window: int, chunk: int | None) -> None:
-    made = plan(
-        (length,), (factor,), (max(window, 2 * halo + 2),), (halo,), None if chunk is None else (chunk * factor,)
-    )
-    (side,), total = made.sides, length * factor
-    parts = [Box((begin,), (min(begin + side, total),)) for begin in range(0, total, side)]
-    assert all(len(list(made.refit(part))) == 1 for part in parts)
-    assert len(parts) >= len(made)
+def test_along_an_axis_each_tile_begins_where_the_one_before_ended() -> None:
+    tiles = plan((60, 50, 40), (2, 1, 2), (20, 30, 22), (3, 2, 4), (8, 5, 8))
+    for axis in range(3):
+        row = list(tiles.along(axis))
+        assert sorted(tile.write.start for tile in row) == sorted(tile.write.start for tile in tiles)
+        for before, after in pairwise(row):
+            assert after.write.start[axis] in (before.write.stop[axis], 0)
+        assert sum(tile.write.start[axis] == 0 for tile in row) == len(tiles) // tiles.counts[axis]

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import benchmarks.hostile
 from benchmarks.hostile._case import Case, Outcome, cases_of, run
+from geomedsr.terminal import harmless
 
 
 def cases(only: str) -> Iterator[tuple[str, Case]]:
@@ -51,7 +52,8 @@ def main() -> int:
         outcome, wrong = tried(case)
         surprises += bool(wrong)
         figures = [f"{outcome.seconds:.1f}", f"{outcome.peak >> 20}"] if arguments.figures else []
-        cells = [case.name, f"`{outcome.line}`", str(outcome.code), outcome.sentence.replace("|", "\\|"), *figures]
+        command, sentence = f"`{harmless(outcome.line, lines=False)}`", outcome.sentence.replace("|", "\\|")
+        cells = [case.name, command, str(outcome.code), sentence, *figures]
         print("| " + " | ".join(cells) + " |" + (f" <- SURPRISE: {'; '.join(wrong)}" if wrong else ""), flush=True)
     print(f"\n{surprises} surprises")
     return min(surprises, 125)

@@ -111,6 +111,14 @@ def warned_of(folder: Path) -> Command:
     return upscale("a.tif")
 
 
+@case(r"GDAL warns of a\.tif: it names something that is no text", code=0)
+def no_text(folder: Path) -> Command:
+    """TIFF with bytes that are no text in GDAL's warning of it"""
+    path = raster(folder / "a.tif", lambda dataset: dataset.update_tags(key="value"))
+    path.write_bytes(path.read_bytes().replace(b"<GDALMetadata>", b"<GDALM\xfftadata>"))
+    return upscale("a.tif")
+
+
 @case(r"has 65535 channels, more than the 10000 allowed")
 def many_bands(folder: Path) -> Command:
     """65,535 bands claimed in 4 kB"""

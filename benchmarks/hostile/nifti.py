@@ -173,7 +173,7 @@ def no_offset(folder: Path) -> Command:
     return written(folder, "a.nii", image(vox_offset=0))
 
 
-@case(r"words about itself")
+@case(r"voxels start at byte 1e\+30, which cannot be")
 def wild_offset(folder: Path) -> Command:
     """vox_offset 1e30"""
     return written(folder, "a.nii", image(vox_offset=1e30))

@@ -25,6 +25,7 @@ __all__ = [
     "JOB",
     "JSON",
     "LIMITS",
+    "ON_ERROR",
     "RECIPE",
     "VERBOSE",
     "State",
@@ -66,6 +67,13 @@ VERBOSE = click.option(
     callback=_verbose,
     expose_value=False,
     help="Show tracebacks and libraries' warnings.",
+)
+ON_ERROR = click.option(
+    "--on-error",
+    type=click.Choice(["stop", "continue"]),
+    default="stop",
+    show_default=True,
+    help="At an input that fails: stop there, or do the others. A job that has begun does the others in any case.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Results as JSON, one object a line.")
 

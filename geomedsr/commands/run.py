@@ -8,7 +8,18 @@ from typing import Any
 
 import click
 
-from geomedsr.commands._shared import EXIT_CODES, JOB, JSON, LIMITS, RECIPE, VERBOSE, State, show_status, ways_of
+from geomedsr.commands._shared import (
+    EXIT_CODES,
+    JOB,
+    JSON,
+    LIMITS,
+    ON_ERROR,
+    RECIPE,
+    VERBOSE,
+    State,
+    show_status,
+    ways_of,
+)
 from geomedsr.options import amount, key_value
 from geomedsr.terminal import Terminal
 
@@ -20,7 +31,7 @@ __all__ = ["run"]
 @click.option("--set", "changes", type=key_value, multiple=True, metavar="KEY=VALUE", help="Change a pipeline's key.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 @click.option("--skip-existing", is_flag=True, help="Leave inputs alone whose output exists.")
-@click.option("--on-error", type=click.Choice(["stop", "continue"]), default="stop", show_default=True)
+@ON_ERROR
 @click.option("-n", "--dry-run", is_flag=True, help="Check everything, write nothing.")
 @JOB
 @LIMITS

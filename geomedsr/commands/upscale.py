@@ -6,7 +6,18 @@ from typing import Any
 
 import click
 
-from geomedsr.commands._shared import ANYWHERE, EXIT_CODES, JOB, JSON, LIMITS, VERBOSE, State, show_status, ways_of
+from geomedsr.commands._shared import (
+    ANYWHERE,
+    EXIT_CODES,
+    JOB,
+    JSON,
+    LIMITS,
+    ON_ERROR,
+    VERBOSE,
+    State,
+    show_status,
+    ways_of,
+)
 from geomedsr.errors import GeomedsrError
 from geomedsr.options import amount, key_value, numbers
 from geomedsr.terminal import Terminal
@@ -34,7 +45,13 @@ __all__ = ["upscale"]
 @click.option("--format", "form", type=click.Choice(["nii", "nii.gz", "tif", "cog", "zarr"]), help="The output format.")
 @click.option("--dtype", metavar="TYPE", help="The output's data type; else the input's own.")
 @click.option("--co", "options", type=key_value, multiple=True, metavar="KEY=VALUE", help="A format's creation option.")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where the network runs.")
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|cuda",
+    help="Where the network runs; cuda is every GPU, and a list such as cuda:0,cuda:1 those that share the tiles.",
+)
 @click.option(
     "--precision",
     type=click.Choice(["auto", "float32", "bf16"]),
@@ -59,7 +76,7 @@ __all__ = ["upscale"]
 @click.option("--hallucination", type=ANYWHERE, help="Also write where detail is not supported by the input.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 @click.option("--skip-existing", is_flag=True, help="Leave inputs alone whose output exists.")
-@click.option("--on-error", type=click.Choice(["stop", "continue"]), default="stop", show_default=True)
+@ON_ERROR
 @click.option("-n", "--dry-run", is_flag=True, help="Check everything, write nothing.")
 @JOB
 @LIMITS

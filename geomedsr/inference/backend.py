@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from typing import Protocol
 
 import numpy as np
@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 from geomedsr.errors import GeomedsrError
+from geomedsr.grid import Factor
 from geomedsr.image import Voxels
 from geomedsr.inference.cuda import CudaGear, one_algorithm
 from geomedsr.inference.footprint import Footprint, footprint
 from geomedsr.inference.kernels import OneKernel
 from geomedsr.inference.memory import available, devices_of
 from geomedsr.inference.relay import Fleet, Relay
+from geomedsr.inference.rolling import Rolling, Step, kept_bytes, steps_of
 from geomedsr.inference.tail import join_tail
 from geomedsr.networks._network import Network
 
@@ -146,6 +148,45 @@ class TorchBackend:
         task = next(iter(self._networks.values())).task
         forward = partial(self.forward, device=device)
         return Relay(CudaGear(device), forward, self._format, task.factor, tell=self.tell)
+
+    @property
+    def _one(self) -> Network:
+        """The network, on the first of its devices."""
+        return next(iter(self._networks.values()))
+
+    @property
+    def factor(self) -> Factor:
+        """How many times finer the network's axes become."""
+        return self._one.task.factor
+
+    @cached_property
+    def _steps(self) -> dict[int, tuple[Step, ...] | None]:
+        """The layers by rows along each axis of a batch; None: it does not work by rows along it."""
+        able = self.device == "cpu" and self._one.multiple_of == 1
+        axes = range(2, 2 + self._one.task.ndim)
+        return {axis: steps_of(self._one, axis) if able else None for axis in axes}
+
+    @property
+    def rolls(self) -> bool:
+        """Whether it can work along every axis by rows (see `rolling`)."""
+        return None not in self._steps.values()
+
+    @cached_property
+    def carried(self) -> float:
+        """Bytes that the layers keep between two feeds, for each voxel of a row, in float32."""
+        return kept_bytes(self._one)
+
+    def rolling(self, axis: int) -> Rolling:
+        """The network at the beginning of its way along an axis of the batch."""
+        steps = self._steps[axis]
+        assert steps is not None
+        return Rolling(steps, axis)
+
+    def feed(self, rolling: Rolling, rows: Voxels, ended: bool) -> Voxels | None:
+        """The finer rows that these make possible, those of `Rolling.feed`."""
+        with self._context():
+            y = rolling.feed(torch.from_numpy(rows).contiguous(memory_format=self._format), ended)
+            return None if y is None else np.asarray(y.float().numpy())
 
     @contextmanager
     def _context(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ from geomedsr.inference.backend import BACKENDS, PRECISIONS, Backend, TorchBacke
 from geomedsr.inference.openvino_backend import OpenvinoBackend, is_installed
 from geomedsr.networks._network import Network
 
-__all__ = ["CHOICES", "LEAST_PSNR", "Choice", "check_asked", "choose", "psnr"]
+__all__ = ["CHOICES", "LEAST_PSNR", "Choice", "check_asked", "choose", "psnr", "settled"]
 
 CHOICES = ("auto", *PRECISIONS)
 """What may be asked for as precision."""
@@ -34,6 +34,8 @@ _LONG_ENOUGH = 0.25
 
 _ROUNDS = 3
 
+_EXTREMES = {math.inf: "the same values", -math.inf: "but not all of its values are finite"}
+
 _FIRST_PIECE = 1 << 14
 """Voxels that are tried first for a piece, and how many times more next."""
 _MORE = 4
@@ -42,8 +44,8 @@ _MORE = 4
 @dataclass(frozen=True, slots=True)
 class Choice:
     """What a job runs with, and why. `speedup` is against torch's float32 on a piece of the job, `psnr` (dB, inf:
-    the same) from it; both are None where nothing was measured. `refused` is why what could have been faster was not
-    to be had, a sentence (empty: nothing was refused).
+    the same, -inf: not all finite) from it; both are None where nothing was measured. `refused` is why what could have
+    been faster was not to be had, a sentence (empty: nothing was refused).
     """
 
     backend: str
@@ -55,7 +57,7 @@ class Choice:
     def __str__(self) -> str:
         if self.speedup is None or self.psnr is None:
             return f"{self.precision} with {self.backend}"
-        distance = "the same values" if math.isinf(self.psnr) else f"{self.psnr:.1f} dB from it (PSNR)"
+        distance = _EXTREMES.get(self.psnr, f"{self.psnr:.1f} dB from it (PSNR)")
         return (
             f"{self.precision} with {self.backend}: {self.speedup:.1f} times as fast as torch's float32 on a piece "
             f"of this image, {distance}"
@@ -78,6 +80,13 @@ def check_asked(backend: str, precision: str, device: str) -> None:
         raise GeomedsrError("OpenVINO is not installed here; install geomedsr[openvino], or use --backend torch.")
 
 
+def settled(backend: str, precision: str) -> Choice | None:
+    """What is taken without measuring anything, or None where something is left open."""
+    if "auto" not in (backend, precision) or (backend, precision) == ("auto", "float32"):
+        return Choice("torch" if backend == "auto" else backend, precision)
+    return None
+
+
 def choose(
     network: Network, exact: TorchBackend, backend: str, precision: str, voxels: int, piece: Callable[[], Voxels]
 ) -> tuple[Backend, Choice]:
@@ -92,11 +101,8 @@ def choose(
         GeomedsrError: what was asked for is not to be had.
     """
     check_asked(backend, precision, exact.device)
-    if (backend, precision) in (("auto", "float32"), ("torch", "float32")):
-        return exact, Choice("torch", "float32")
-    if "auto" not in (backend, precision):
-        made = _make(network, exact, backend, precision)
-        return made, Choice(backend, precision)
+    if (known := settled(backend, precision)) is not None:
+        return _make(network, exact, known.backend, known.precision), known
     batch, seconds = _piece(exact, piece(), network.multiple_of)
     left = seconds / batch.size * voxels * network.task.channels
     candidates = list(_candidates(exact, backend, precision, left))
@@ -185,7 +191,13 @@ def _seconds(backend: Backend, batch: Voxels) -> float:
 
 
 def psnr(found: Voxels, wanted: Voxels) -> float:
-    """Units: dB, of the range of what is wanted."""
-    error = float(np.mean(np.square(found.astype(np.float64) - wanted)))
-    spread = float(np.ptp(wanted))
+    """How near values are to those that are wanted; -inf where either are not all finite.
+
+    Units: dB, of the range of what is wanted.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        error = float(np.mean(np.square(found.astype(np.float64) - wanted)))
+        spread = float(np.ptp(wanted))
+    if not math.isfinite(error):
+        return -math.inf
     return math.inf if error == 0 else 10 * math.log10(max(spread, 1e-12) ** 2 / error)

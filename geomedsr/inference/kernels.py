@@ -6,7 +6,8 @@ Two things do, and are put right here while a network runs on the CPU:
 
 - torch gives a convolution of one image to oneDNN only if its channels and first two axes have more than 20,480
   elements, and to a plain matrix product otherwise, which rounds differently and is up to eight times slower in three
-  axes. Small ones run beside themselves, as a batch of two, which always goes to oneDNN.
+  axes. Small ones are handed to oneDNN itself. In bf16, and where a kernel is one voxel long, which oneDNN sums in
+  another order when there are few voxels, they run beside themselves, as a batch of two.
 - oneDNN's transposed convolution sums in an order that depends on the lengths of the axes. It becomes what it is: a
   convolution that gives all places inside an input voxel as channels, and their interleaving. That is faster as well,
   in bf16 and in other runtimes too: on one core fsrcnn's took 1.03 s in OpenVINO, and takes 0.05 s.
@@ -28,12 +29,12 @@ from torch.overrides import TorchFunctionMode
 
 from geomedsr.grid import Shape
 
-__all__ = ["LARGE", "OneKernel", "is_judged"]
+__all__ = ["LARGE", "PLAIN", "OneKernel", "interleaved", "interleaves", "is_judged", "looks_of"]
 
 LARGE = 20480
 """Above so many elements oneDNN takes a convolution of one image."""
 
-_PLAIN = {2: torch.conv2d, 3: torch.conv3d}
+PLAIN = {2: torch.conv2d, 3: torch.conv3d}
 _TRANSPOSED = frozenset({torch.conv_transpose2d, torch.conv_transpose3d})
 
 
@@ -54,10 +55,10 @@ class OneKernel(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         kwargs = kwargs or {}
-        if function in _PLAIN.values():
+        if function in PLAIN.values():
             return self._convolve(function, *args, **kwargs)
-        if function in _TRANSPOSED and _interleaves(*args, **kwargs):
-            return _interleaved(self._convolve, *args[:5])
+        if function in _TRANSPOSED and interleaves(*args, **kwargs):
+            return interleaved(self._convolve, *args[:5])
         return function(*args, **kwargs)
 
 
@@ -69,11 +70,35 @@ def _passed_on(function: Any, *args: Any, **named: Any) -> Tensor:  # noqa: ANN4
 def _convolve(function: Any, x: Tensor, weight: Tensor, *more: Any, **named: Any) -> Tensor:  # noqa: ANN401
     groups = more[4] if len(more) > 4 else named.get("groups", 1)
     small = x.shape[0] == 1 and math.prod(x.shape[:4]) <= LARGE and is_judged(tuple(weight.shape), groups)
+    if small and min(weight.shape[2:]) > 1 and _is_direct(x, *more, **named):
+        return _direct(x, weight, *more, **named)
     result: Tensor = function(torch.cat([x, x]) if small else x, weight, *more, **named)
     return result[:1] if small else result
 
 
-def _interleaves(
+def _is_direct(x: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, *_: Any, **__: Any) -> bool:  # noqa: ANN401
+    """Whether oneDNN can be called by its own name."""
+    plain = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu") and not isinstance(padding, str)
+    return plain and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+
+
+def _direct(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,  # noqa: ANN401
+    padding: Any = 0,  # noqa: ANN401
+    dilation: Any = 1,  # noqa: ANN401
+    groups: int = 1,
+) -> Tensor:
+    """What torch calls for a convolution that is large, or one of a batch."""
+    axes = x.ndim - 2
+    around, steps, gaps = ([n] * axes if isinstance(n, int) else list(n) for n in (padding, stride, dilation))
+    result: Tensor = torch.mkldnn_convolution(x, weight, bias, around, steps, gaps, groups)
+    return result
+
+
+def interleaves(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -88,7 +113,13 @@ def _interleaves(
     return groups == 1 and set(dilation) == {1} and all(k - 2 * p + extra == s for k, s, p, extra in rows)
 
 
-def _interleaved(
+def looks_of(kernel: Shape, stride: Shape, padding: Shape) -> Shape:
+    """How far a transposed convolution looks on each axis, in voxels of its input."""
+    rows = zip(kernel, stride, padding, strict=True)
+    return tuple(max((s - 1 + p) // s, (k - 1 - p) // s) for k, s, p in rows)
+
+
+def interleaved(
     convolve: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None, stride: Shape, padding: Shape
 ) -> Tensor:
     """A transposed convolution as a convolution and an interleaving of its channels.
@@ -96,7 +127,7 @@ def _interleaved(
     Output voxel s q + phase gets x[q + d] times weight[phase + p - s d], for all d for which that exists.
     """
     ndim, kernel = len(stride), tuple(weight.shape[2:])
-    looks = [max((s - 1 + p) // s, (k - 1 - p) // s) for k, s, p in zip(kernel, stride, padding, strict=True)]
+    looks = looks_of(kernel, stride, padding)
     taps = functional.pad(weight, (0, 1) * ndim)  # the tap behind the last is the one that does not exist
     for axis in reversed(range(ndim)):
         k, s, p, look = kernel[axis], stride[axis], padding[axis], looks[axis]
@@ -107,8 +138,8 @@ def _interleaved(
     phases, places = range(2, 2 + 2 * ndim, 2), range(3, 3 + 2 * ndim, 2)
     taps = taps.permute(1, *phases, 0, *places).flatten(0, ndim)
     biases = None if bias is None else bias.repeat_interleave(math.prod(stride))
-    y = convolve(_PLAIN[ndim], x, taps, biases, 1, tuple(looks))
+    y = convolve(PLAIN[ndim], x, taps, biases, 1, looks)
+    finer = [n * s for n, s in zip(y.shape[2:], stride, strict=True)]
     y = y.reshape(y.shape[0], weight.shape[1], *stride, *y.shape[2:])
     order = chain.from_iterable((2 + ndim + axis, 2 + axis) for axis in range(ndim))
-    finer = [n * s for n, s in zip(x.shape[2:], stride, strict=True)]
     return y.permute(0, 1, *order).reshape(*y.shape[:2], *finer)

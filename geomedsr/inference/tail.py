@@ -11,6 +11,7 @@ same in every tile, bit for bit, as each convolution is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -22,7 +23,7 @@ from geomedsr.grid import Factor
 from geomedsr.networks._blocks import PixelShuffle, Upsampler
 from geomedsr.networks._network import Network
 
-__all__ = ["JoinedTail", "join_tail"]
+__all__ = ["JoinedTail", "inner_rows", "join_tail", "without"]
 
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 _CONVOLVE = {2: functional.conv2d, 3: functional.conv3d}
@@ -42,25 +43,70 @@ class JoinedTail(nn.Module):
         super().__init__()
         self.apart = nn.Sequential(wide, shuffle, tail)
         self.shuffle = shuffle
-        gathered, self._look = _gathered(tail.weight.detach().double(), shuffle.factor)
+        gathered, self.look = _gathered(tail.weight.detach().double(), shuffle.factor)
         self._reach = tuple(length // 2 for length in wide.kernel_size)
         self.register_buffer("weight", _composed(gathered, wide.weight.detach().double()).float())
         self.register_buffer("bias", _bias(gathered, wide, tail).float())
 
+    @property
+    def _depth(self) -> list[int]:
+        """How many voxels from a border on the layers apart must see, to give what the border changes."""
+        return [2 * look + reach for look, reach in zip(self.look, self._reach, strict=True)]
+
     def forward(self, x: Tensor) -> Tensor:
         """The finer image."""
-        depth = [2 * look + reach for look, reach in zip(self._look, self._reach, strict=True)]
-        if any(length < deep for length, deep in zip(x.shape[2:], depth, strict=True)):
+        if any(length < deep for length, deep in zip(x.shape[2:], self._depth, strict=True)):
             apart: Tensor = self.apart(x)
             return apart
-        padding = [length // 2 for length in self.weight.shape[2:]]
-        y: Tensor = self.shuffle(_CONVOLVE[len(padding)](x, self.weight, self.bias, padding=padding))
-        for axis, (deep, look, factor) in enumerate(zip(depth, self._look, self.shuffle.factor, strict=True), start=2):
-            edge, inner = look * factor, y.shape[axis] - 2 * look * factor
-            near = self.apart(x.narrow(axis, 0, deep)).narrow(axis, 0, edge)
-            far = self.apart(x.narrow(axis, x.shape[axis] - deep, deep)).narrow(axis, deep * factor - edge, edge)
-            y = torch.cat([near, y.narrow(axis, edge, inner), far], axis)
+        y = self._inside(x, [length // 2 for length in self.weight.shape[2:]])
+        for axis in range(2, x.ndim):
+            y = self._with_ends(y, x, axis)
         return y
+
+    def rows(self, x: Tensor, axis: int, before: int, after: int) -> Tensor:
+        """The rows across one axis of which `x` has all that they see, but `before` and `after` outside the image.
+
+        All axes are at least as long as what a border changes.
+        """
+        padding = [length // 2 for length in self.weight.shape[2:]]
+        look, factor = padding[axis - 2], self.shuffle.factor[axis - 2]
+        first, last = (look - before) * factor, (look - after) * factor
+        if before or after:
+            y = inner_rows(self._inside(x, padding), axis, first, last)
+        else:
+            y = self._inside(x, without(padding, axis))
+        kept = (*(slice(None),) * axis, slice(first, x.shape[axis] * factor - last))
+        for other in (a for a in range(2, x.ndim) if a != axis):
+            y = self._with_ends(y, x, other, kept)
+        return self._with_ends(y, x, axis, near=before == look, far=after == look)
+
+    def _inside(self, x: Tensor, padding: Sequence[int]) -> Tensor:
+        y: Tensor = self.shuffle(_CONVOLVE[len(padding)](x, self.weight, self.bias, padding=padding))
+        return y
+
+    def _with_ends(
+        self, y: Tensor, x: Tensor, axis: int, kept: tuple[slice, ...] = (), near: bool = True, far: bool = True
+    ) -> Tensor:
+        """The finer image with what the borders of an axis change; `kept` is what `y` holds of what `x` gives."""
+        deep, factor = self._depth[axis - 2], self.shuffle.factor[axis - 2]
+        edge = self.look[axis - 2] * factor
+        parts = [y.narrow(axis, edge * near, y.shape[axis] - edge * near - edge * far)]
+        if near:
+            parts.insert(0, self.apart(x.narrow(axis, 0, deep))[kept].narrow(axis, 0, edge))
+        if far:
+            end = x.narrow(axis, x.shape[axis] - deep, deep)
+            parts.append(self.apart(end)[kept].narrow(axis, deep * factor - edge, edge))
+        return torch.cat(parts, axis) if len(parts) > 1 else y
+
+
+def inner_rows(y: Tensor, axis: int, first: int, last: int) -> Tensor:
+    """The tensor without so many rows at the beginning and at the end of an axis, a view."""
+    return y.narrow(axis, first, y.shape[axis] - first - last)
+
+
+def without(padding: Sequence[int], axis: int) -> tuple[int, ...]:
+    """A convolution's padding with none on one of the tensor's axes."""
+    return (*padding[: axis - 2], 0, *padding[axis - 1 :])
 
 
 def join_tail(network: Network) -> Network:

@@ -9,7 +9,7 @@ from typing import overload
 
 from geomedsr.grid import Box, Shape
 
-__all__ = ["Blocks", "block_step"]
+__all__ = ["Blocks"]
 
 
 @dataclass(frozen=True)
@@ -48,17 +48,3 @@ class Blocks(Sequence[Box]):
             start.append(here * step)
         rows = zip(reversed(start), self.step, self.shape, strict=True)
         return Box(tuple(reversed(start)), tuple(min(a + step, n) for a, step, n in rows))
-
-
-def block_step(kept: Shape, object_shape: Shape, shape: Shape) -> Shape:
-    """The voxels of a task on each axis: as many whole objects as a window keeps, and at least one.
-
-    A window that keeps the whole axis makes a task of all of it. `kept` are the hr voxels that a window brings
-    forward, `object_shape` those of one object, `shape` those of the output.
-
-    Example:
-        >>> block_step((1000, 90, 64), (256, 128, 48), (4096, 4096, 64))
-        (768, 128, 64)
-    """
-    rows = zip(kept, object_shape, shape, strict=True)
-    return tuple(n if keep >= n else min(max(keep // side, 1) * side, n) for keep, side, n in rows)

@@ -1,39 +1,31 @@
-"""The stream: an image goes through a network tile by tile, in memory bounded by the tile."""
+"""A network as it is used on images: with which window, on what, and in which cuts they go through it."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import chain
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from geomedsr.data.intensity import Intensity, IntensityRule
 from geomedsr.errors import ModelError, OutOfMemoryError
-from geomedsr.grid import Box, Factor, Shape
-from geomedsr.image import ImageSpec, Sink, Source, StoredSink, StoredSource, Voxels
-from geomedsr.inference import fill
+from geomedsr.grid import Factor, Shape
+from geomedsr.image import ImageSpec, Sink, Source, Voxels
 from geomedsr.inference.backend import Backend, TorchBackend
+from geomedsr.inference.carry import Pace
 from geomedsr.inference.choice import Choice, check_asked, choose
+from geomedsr.inference.cutting import Cut, asked_cut, block_bytes, choose_cut
 from geomedsr.inference.layout import Layout, layout_of
-from geomedsr.inference.memory import HOLES, is_exhausted, release, spent_freely, steady_heap
-from geomedsr.inference.relay import PLAIN, Passage, Pending, is_narrow, passage_of
-from geomedsr.inference.resumable import Resumable
-from geomedsr.inference.stream import DEPTH, Ahead, Behind
-from geomedsr.inference.windows import FILL, FILL_BESIDE, Demand, Work, choose_window, halve
+from geomedsr.inference.memory import is_exhausted, spent_freely
+from geomedsr.inference.session import Progress, Session
+from geomedsr.inference.windows import FILL, FILL_BESIDE, Demand, Work, choose_window
 from geomedsr.networks._network import Network
-from geomedsr.tiling import Plan, Tile
+from geomedsr.tiling import Plan
 
-__all__ = ["Outcome", "Progress", "Session", "Upscaler"]
-
-Progress = Callable[[int, int], None]
-"""Told how many voxels of the output are written, and how many there are."""
+__all__ = ["Outcome", "Upscaler"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +42,6 @@ class Outcome:
     precision: str
     waited: float
     choice: Choice
-
-
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    """A tile, its batch (None: there is nothing valid to keep) and which of its voxels are invalid (None: none).
-
-    `passage` is how the batch travels to a device: what is done there is not done here.
-    """
-
-    tile: Tile
-    batch: NDArray[Any] | None
-    invalid: NDArray[np.bool_] | None
-    passage: Passage = PLAIN
 
 
 class Upscaler:
@@ -135,7 +114,7 @@ class Upscaler:
     ) -> Session:
         """An image on its way, box by box; the sink is neither committed nor aborted.
 
-        `intensity` is the map that was fitted to the image before, `window` what `window_for` gave: whoever works on a
+        `intensity` is the map that was fitted to the image before, `window` what `cut_for` gave: whoever works on a
         part of an image is told both, so that all parts are made alike.
 
         Raises:
@@ -147,14 +126,17 @@ class Upscaler:
             raise ModelError("The image has a palette: its values are names of colours; only nearest can upscale them.")
         layout = self._layout(spec)
         work = self._work(spec, sink.spec)
-        window = window or self._window(work, layout, self._exact)
+        settled = self._choice is not None or self._asked_backend == "torch" or self._precision == "float32"
+        asked, window = window, window or self._window(work, layout, self._exact, carries=settled)
         if intensity is None:
             intensity = self._intensity.fit(source) if self._intensity else Intensity()
         backend, choice = self._chosen(source, layout, work.plan(window), intensity)
+        if asked is None and backend is not self._exact:
+            window = self._window(work, layout, backend, carries=True)
         return Session(source, sink, layout, work, backend, intensity, window, progress, choice, self._told)
 
-    def window_for(self, before: ImageSpec, after: ImageSpec, sharers: int = 1) -> tuple[Shape, Shape]:
-        """The window that an image and its output are worked through with, and the hr voxels of parts that it can give.
+    def cut_for(self, before: ImageSpec, after: ImageSpec, sharers: int = 1) -> Cut:
+        """How a job cuts an image's output into tasks, and with which window it works through them.
 
         `sharers` are as many as work side by side in the memory at hand.
 
@@ -162,9 +144,26 @@ class Upscaler:
             ModelError: the network does not fit the image, or looks at all of it and it is too large.
             OutOfMemoryError: not even the smallest tile fits.
         """
-        work = self._work(before, after)
-        window = self._window(work, self._layout(before), self._exact, sharers)
-        return window, work.plan(window).sides
+        work, layout, backend = self._work(before, after), self._layout(before), self._exact
+        if self._network.reach is None:
+            return Cut(self._window(work, layout, backend, sharers), after.grid.shape)
+        if self._tile is not None:
+            return asked_cut(work, self._checked(work, self._tile))
+        pace, is_cpu = Pace(backend, layout, carries=False), backend.device == "cpu"
+
+        def demand(cut: Cut) -> Demand:
+            found = pace.demand(work, cut.window)
+            return replace(found, bytes=found.bytes + block_bytes(cut, after)) if is_cpu else found
+
+        at_hand, limit = backend.available(), self._limit(backend, sharers)
+        cut = choose_cut(work, demand, self._memory or spent_freely(backend.device, at_hand), limit)
+        if cut is None:
+            least = " x ".join(map(str, after.chunks or after.grid.shape))
+            raise OutOfMemoryError(
+                f"A block of {least} voxels, the least that is written at once, does not fit into {_mebibytes(limit)} "
+                "beside the network; choose smaller blocks (chunks, shards), or pass more memory."
+            )
+        return cut
 
     def chosen_for(self, source: Source, after: ImageSpec) -> Choice:
         """What an image will be worked through with, found out before its output is begun.
@@ -213,10 +212,13 @@ class Upscaler:
         self._choice = backend, choice
         return self._choice
 
-    def _window(self, work: Work, layout: Layout, backend: Backend, sharers: int = 1) -> Shape:
-        demand = _demand(work, layout, backend)
-        at_hand = backend.available()
-        limit = self._memory or at_hand // (2 * sharers)
+    def _limit(self, backend: Backend, sharers: int) -> int:
+        return self._memory or backend.available() // (2 * sharers)
+
+    def _window(self, work: Work, layout: Layout, backend: Backend, sharers: int = 1, carries: bool = False) -> Shape:
+        pace = Pace(backend, layout, carries)
+        demand = partial(pace.demand, work)
+        at_hand, limit = backend.available(), self._limit(backend, sharers)
         if self._network.reach is None:
             if (needed := demand(work.padded).bytes) > limit:
                 raise ModelError(
@@ -227,7 +229,7 @@ class Upscaler:
         if self._tile is not None:
             return self._asked(work, self._tile)
         frugal = self._memory or spent_freely(backend.device, at_hand)
-        window = choose_window(work, demand, frugal, limit, FILL_BESIDE if backend.relay else FILL)
+        window = choose_window(work, demand, frugal, limit, pace.axes, FILL_BESIDE if backend.relay else FILL)
         if window is None:
             needed = demand(work.smallest).bytes
             raise OutOfMemoryError(
@@ -237,218 +239,17 @@ class Upscaler:
         return window
 
     def _asked(self, work: Work, tile: Shape) -> Shape:
+        wanted = self._checked(work, tile)
+        seen = [n + 2 * halo for n, halo in zip(wanted, work.halo, strict=True)]
+        return work.fitted(tuple(max(rows) for rows in zip(seen, work.smallest, strict=True)))
+
+    def _checked(self, work: Work, tile: Shape) -> Shape:
         ndim = len(work.shape)
         wanted = tile * ndim if len(tile) == 1 else tile
         if len(wanted) != ndim or min(wanted) < 1:
             raise ModelError(f"A tile is one number, or {ndim} for this image, each at least 1; got {tile}.")
-        seen = [n + 2 * halo for n, halo in zip(wanted, work.halo, strict=True)]
-        return work.fitted(tuple(max(rows) for rows in zip(seen, work.smallest, strict=True)))
-
-
-def _demand(work: Work, layout: Layout, backend: Backend) -> Callable[[Shape], Demand]:
-    # Read, waiting, in the network and being written; the output is once more what the sink's dtype is made from.
-    waiting = 4.0 * layout.channels * (DEPTH + 2) * (1 + math.prod(work.factor))
-    footprint, holes = backend.footprint, HOLES if backend.device == "cpu" else 1
-
-    def demand(window: Shape) -> Demand:
-        batch = layout.batch_shape(window)
-        return Demand(int(math.prod(window) * waiting) + holes * footprint.bytes(batch), footprint.is_large(batch))
-
-    return demand
+        return wanted
 
 
 def _mebibytes(count: int) -> str:
     return f"{count / (1 << 20):,.0f} MiB"
-
-
-class Session:
-    """One image's way through the stages.
-
-    `written` counts hr voxels, `waited` the seconds that the network stood still, `computed` those that it ran.
-    """
-
-    def __init__(
-        self,
-        source: Source,
-        sink: Sink,
-        layout: Layout,
-        work: Work,
-        backend: Backend,
-        intensity: Intensity,
-        window: Shape,
-        progress: Progress | None,
-        choice: Choice,
-        tell: Callable[[str], None] | None = None,
-    ) -> None:
-        self.backend, self.window, self.choice = backend, window, choice
-        self._tell_note = tell or (lambda text: None)
-        self._owed: list[Tile] = []
-        self.tiles = self.written = 0
-        self.waited = self.computed = 0.0
-        self._source, self._sink, self._layout, self._work = source, sink, layout, work
-        self._intensity, self._progress = intensity, progress
-        self._total = math.prod(sink.spec.grid.shape)
-        self._relay = backend.relay
-        self._passage = passage_of(source.spec, sink.spec, intensity)
-        spec = source.spec
-        self._loads = self._relay is not None and is_narrow(spec) and spec.nodata is None and not spec.has_holes
-
-    def run(self, boxes: Iterable[Box] | None = None) -> None:
-        """Reads, runs and writes all of the image, or some boxes of the output, in their order.
-
-        Where memory runs out, the tiles that are left are cut smaller.
-        """
-        plan = self._work.plan(self.window)
-        tiles: Iterable[Tile] = plan if boxes is None else chain.from_iterable(map(plan.refit, boxes))
-        self._tell()
-        began = time.perf_counter()
-        # A GPU's activations are not the heap's.
-        with nullcontext() if self._relay else steady_heap(), self._settled():
-            self._through(tiles)
-            while self._owed:
-                owed, self._owed = self._owed, []
-                self._through(self._smaller(iter(owed), "no room for a result"))
-        if self._relay:
-            # The stages only start what a GPU does: how long it stood still is what its own clock leaves.
-            self.waited = max(0.0, time.perf_counter() - began - self.computed / self._relay.size)
-        self._tell()
-
-    def _through(self, tiles: Iterable[Tile]) -> None:
-        with Behind(self._write, DEPTH * (self._relay.size if self._relay else 1)) as behind:
-            while (left := self._pass(tiles, behind)) is not None:
-                tiles = left
-        self.waited += behind.waited
-
-    @contextmanager
-    def _settled(self) -> Iterator[None]:
-        """Leaves nothing on its way, whatever happens."""
-        try:
-            yield
-        finally:
-            if self._relay:
-                self._relay.settle()
-
-    def _pass(self, tiles: Iterable[Tile], behind: Behind[_Item]) -> Iterator[Tile] | None:
-        """Tiles of one window, until all are done (None) or memory runs out (the smaller tiles that are left)."""
-        rest = Resumable(tiles)
-        with Ahead(self._read, rest) as ahead:
-            try:
-                for loaded in ahead:
-                    result = None if loaded.batch is None else self._forward(loaded.batch, loaded.passage)
-                    rest.done()
-                    behind.put((loaded, result))
-                    del loaded, result  # not to live on beside the next ones
-                    self._tell()
-                return None
-            except Exception as error:
-                if behind.failed or not is_exhausted(error):
-                    raise
-                reason = str(error)
-            finally:
-                self.waited += ahead.waited
-        if self._relay:
-            self._relay.let_go()
-        release(self.backend.device)
-        return self._smaller(rest.left(), reason)
-
-    def _forward(self, batch: NDArray[Any], passage: Passage) -> Voxels | Pending:
-        if self._relay:
-            return self._relay.start(batch, passage)
-        began = time.perf_counter()
-        try:
-            return self.backend.run(batch)
-        finally:
-            self.computed += time.perf_counter() - began
-
-    def _smaller(self, left: Iterator[Tile], reason: str) -> Iterator[Tile]:
-        window = halve(self._work, self.window)
-        if window is None:
-            raise OutOfMemoryError(f"Memory ran out at the smallest tile, {self.window} voxels: {reason}")
-        self._tell_note(f"Memory ran out with windows of {self.window} voxels; going on with {window}.")
-        self.window = window
-        plan = self._work.plan(window)
-        return chain.from_iterable(plan.refit(tile.write) for tile in left)
-
-    def _tell(self) -> None:
-        if self._progress:
-            self._progress(self.written, self._total)
-
-    def _read(self, tile: Tile) -> _Loaded:
-        """The reader's stage: from physical values to what the network sees."""
-        if self._loads and isinstance(self._source, StoredSource):
-            stored = _padded(self._source.load(tile.read), tile)
-            return _Loaded(tile, self._layout.as_batch(stored), None, self._passage)
-        voxels = self._source.read(tile.read)
-        invalid = ~np.isfinite(voxels)
-        spoilt = bool(invalid.any())
-        if spoilt and invalid[(slice(None), *self._beneath(tile).slices)].all():
-            return _Loaded(tile, None, invalid)
-        passage = self._passage if self._relay and not spoilt else PLAIN
-        if spoilt:
-            voxels = self._filled(tile)
-        elif passage is PLAIN:
-            voxels = self._intensity.apply(voxels)
-        return _Loaded(tile, self._layout.to_batch(_padded(voxels, tile)), invalid if spoilt else None, passage)
-
-    def _filled(self, tile: Tile) -> Voxels:
-        """The tile read once more with as much around it as the filling looks at."""
-        margin = self._layout.on_image((fill.REACH,) * len(self._layout.axes), 0)
-        wide = tile.read.grown(margin).clipped(self._work.shape)
-        voxels = fill.fill(self._intensity.apply(self._source.read(wide)), self._layout.axes)
-        return voxels[(slice(None), *tile.read.relative_to(wide.start).slices)]
-
-    def _beneath(self, tile: Tile) -> Box:
-        """The lr voxels of the tile, counted from its first, that what it keeps lies in."""
-        factor = self._work.factor
-        start = tuple(a // f for a, f in zip(tile.keep.start, factor, strict=True))
-        return Box(start, tuple(-(-b // f) for b, f in zip(tile.keep.stop, factor, strict=True)))
-
-    def _write(self, item: _Item) -> None:
-        """The writer's stage; a tile that there is no memory for is owed, to be done again in smaller ones."""
-        loaded, result = item
-        try:
-            if isinstance(result, Pending):
-                with result as batch:
-                    voxels = self._result(loaded, batch)
-                self.computed += result.computed
-            else:
-                voxels = self._result(loaded, result)
-        except MemoryError:
-            self._owed.append(loaded.tile)
-            return
-        self._deliver(loaded.tile, voxels)
-
-    def _result(self, loaded: _Loaded, batch: NDArray[Any] | None) -> NDArray[Any]:
-        """What is kept of a tile, back in physical values or in stored numbers, invalid where the input was."""
-        tile = loaded.tile
-        if batch is None:
-            return np.full((self._layout.channels, *tile.write.shape), np.nan, np.float32)
-        slices = tuple(tile.window[axis] for axis in self._layout.others)
-        voxels = self._layout.from_batch(batch, slices)[(slice(None), *tile.keep.slices)]
-        if loaded.passage is PLAIN and self._intensity != Intensity():
-            voxels = self._intensity.invert(voxels)
-        if loaded.invalid is not None:
-            beneath = self._beneath(tile)
-            mask = fill.spread(loaded.invalid[(slice(None), *beneath.slices)], self._work.factor)
-            inner = tile.keep.relative_to(beneath.scaled(self._work.factor).start)
-            voxels[mask[(slice(None), *inner.slices)]] = np.nan
-        return voxels
-
-    def _deliver(self, tile: Tile, voxels: NDArray[Any]) -> None:
-        if voxels.dtype != np.float32 and isinstance(self._sink, StoredSink):
-            self._sink.store(tile.write, voxels)
-        else:
-            self._sink.write(tile.write, voxels.astype(np.float32, copy=False))
-        self.written += tile.write.size
-        self.tiles += 1
-
-
-def _padded(numbers: NDArray[Any], tile: Tile) -> NDArray[Any]:
-    """A tile's numbers as the window that the network sees."""
-    if not any(tile.pad):
-        return numbers
-    return np.pad(numbers, [(0, 0), *((0, pad) for pad in tile.pad)], mode="edge")
-
-
-_Item = tuple[_Loaded, Voxels | Pending | None]
-"""What goes to the writer: a tile and its result (None: it is all invalid)."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 import logging
 import re
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import rasterio
@@ -47,7 +49,7 @@ _HARMLESS = ("color channels and ExtraSamples doesn't match SamplesPerPixel",)
 _DAMAGE = re.compile("corrupt|premature|extraneous|truncated", re.IGNORECASE)
 """In what a decoder says of voxels that it made up where bytes were missing, a warning in its eyes."""
 
-_CLASS = re.compile(r"^CPLE_\w+ in ")
+_CLASS = re.compile(r"^CPLE_\w+( in |:)")
 """What rasterio puts before GDAL's own words."""
 
 
@@ -86,9 +88,13 @@ class _Ear(logging.Handler):
         super().__init__(logging.WARNING)
         self.local = threading.local()
 
+    @property
+    def listeners(self) -> list[Complaints]:
+        found: list[Complaints] = getattr(self.local, "listeners", [])
+        return found
+
     def emit(self, record: logging.LogRecord) -> None:
-        listeners: list[Complaints] = getattr(self.local, "listeners", [])
-        for listener in listeners:
+        for listener in self.listeners:
             kind = listener.errors if record.levelno >= logging.ERROR else listener.warnings
             kind.append(_CLASS.sub("", record.getMessage()))
 
@@ -114,6 +120,28 @@ def reason_of(error: BaseException, complaints: Complaints) -> str:
 
 _EAR = _Ear()
 logging.getLogger("rasterio").addHandler(_EAR)
+
+
+def _hear_what_is_no_text() -> None:
+    """Hears of messages with bytes of a file that are no text: rasterio cannot log them, and Python would print why."""
+    unraisable_before, uncaught_before = sys.unraisablehook, sys.excepthook
+
+    def unraisable(found: sys.UnraisableHookArgs) -> None:
+        if not isinstance(found.exc_value, UnicodeDecodeError) or "rasterio" not in str(found.object):
+            unraisable_before(found)
+            return
+        for listener in _EAR.listeners:
+            listener.warnings.append("it names something that is no text")
+
+    def uncaught(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
+        # Compiled code prints an error once by itself before it hands it to the other hook.
+        if not (kind is UnicodeDecodeError and trace is None and _EAR.listeners):
+            uncaught_before(kind, value, trace)
+
+    sys.unraisablehook, sys.excepthook = unraisable, uncaught
+
+
+_hear_what_is_no_text()
 
 
 def _hush_libtiff() -> None:

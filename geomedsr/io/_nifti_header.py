@@ -28,6 +28,7 @@ CODES = {
 _DTYPES = {code: (name, 1) for name, code in CODES.items()} | {128: ("uint8", 3), 2304: ("uint8", 4)}
 _REFUSED = {1: "binary (one bit)", 32: "complex64", 1536: "float128", 1792: "complex128", 2048: "complex256"}
 _MAGICS = {b"n+1\0": True, b"n+2\0": True, b"ni1\0": False, b"ni2\0": False}
+_FARTHEST = 2**62
 _UNITS = {1: "m", 2: "mm", 3: "um"}
 _COLOURS = ("red", "green", "blue", "alpha")
 
@@ -103,7 +104,8 @@ class NiftiHeader:
             raise InputError(
                 f"{self.name} says that its voxels start at byte 0, in its header; let vox_offset say where they do."
             )
-        if not (math.isfinite(offset) and offset == int(offset) and offset >= (len(self.block) * self.is_single)):
+        least = len(self.block) * self.is_single
+        if not (math.isfinite(offset) and offset == int(offset) and least <= offset <= _FARTHEST):
             raise InputError(f"{self.name} says that its voxels start at byte {offset:g}, which cannot be.")
         return int(offset)
 

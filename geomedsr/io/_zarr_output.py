@@ -116,15 +116,29 @@ class ZarrOutput:
             GridError: the box is not inside.
             WriteFailedError: the disk is full.
         """
-        box.check_inside(self.spec.grid.shape)
-        stored, layout = self._coding.store(voxels), self._image.layout
-        each = len(stored) // len(self._arrays)
-        with write_errors(self._name), remote_errors():
-            for index, array in enumerate(self._arrays):
-                _put(array, layout, box, stored[index * each : (index + 1) * each])
+        stored = self.stored(voxels)
+        self.put(box, stored)
         return stored
 
-    def stored(self, box: Box) -> NDArray[Any]:
+    def stored(self, voxels: Voxels) -> NDArray[Any]:
+        """Physical voxels as they are stored: what waits for the rest of its block takes no more room than that."""
+        return self._coding.store(voxels)
+
+    def put(self, box: Box, stored: NDArray[Any]) -> None:
+        """Takes a box of whole blocks as `stored` gave it; one channel after the other, which bounds what is in memory.
+
+        Raises:
+            GridError: the box is not inside.
+            WriteFailedError: the disk is full.
+        """
+        box.check_inside(self.spec.grid.shape)
+        layout = self._image.layout
+        each = len(stored) // len(self._arrays)
+        with write_errors(self._name), remote_errors():
+            for channel, voxels in enumerate(stored):
+                _put(self._arrays[channel // each], layout, box, channel % each, voxels)
+
+    def read_stored(self, box: Box) -> NDArray[Any]:
         """The numbers that are stored for a box.
 
         Raises:
@@ -204,11 +218,9 @@ def _got(array: zarr.Array[Any], layout: Layout, box: Box) -> NDArray[Any]:
     return voxels.transpose(*range(lead), *(lead + axis for axis in layout.axes)).reshape(-1, *box.shape)
 
 
-def _put(array: zarr.Array[Any], layout: Layout, box: Box, stored: NDArray[Any]) -> None:
-    lead = len(layout.lead)
-    index = (*(slice(None),) * lead, *layout.stored(box.slices))
-    voxels = stored.reshape(*layout.lead, *box.shape)
-    array[index] = voxels.transpose(*range(lead), *(lead + axis for axis in layout.stored(range(box.ndim))))
+def _put(array: zarr.Array[Any], layout: Layout, box: Box, channel: int, stored: NDArray[Any]) -> None:
+    lead = np.unravel_index(channel, layout.lead) if layout.lead else ()
+    array[(*map(int, lead), *layout.stored(box.slices))] = stored.transpose(layout.stored(range(box.ndim)))
 
 
 def _clear(path: Path, made: Design) -> None:

@@ -175,7 +175,8 @@ def _spec_of(image: ZarrImage, missing: int | None) -> ImageSpec:
         extra[NIFTI] = image.header
     if missing:
         extra["notes"] = (
-            f"{missing} of the chunks of {Place(image.path)} were never written; their voxels are taken as invalid.",
+            f"{missing} of the chunks of {Place(image.path)} were never written; their voxels are taken as invalid "
+            f"(docs/zarr.md says how to have them as {number(image.array.fill_value) or 0:g}).",
         )
     return ImageSpec(
         layout.grid,
@@ -257,7 +258,7 @@ class ZarrSink:
     def _check(self, staged: Path) -> None:
         """Reads all of it again."""
         try:
-            self._witness.check(ZarrOutput.open(staged).stored)
+            self._witness.check(ZarrOutput.open(staged).read_stored)
         except (*UNREADABLE, InputError) as error:
             raise WriteFailedError(f"{self._staging.target} cannot be read as it was written: {error}.") from error
 

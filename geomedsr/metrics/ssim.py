@@ -40,7 +40,8 @@ def ssim(sr: NDArray[np.float32], hr: NDArray[np.float32], data_range: float) ->
     Shape: (C, *S) both, S of 2 or 3 axes
     Reference: Wang et al. 2004, DOI 10.1109/TIP.2003.819861
     """
-    return mean_similarity(*(torch.from_numpy(np.squeeze(a, _flat(a))) for a in (sr, hr)), data_range)
+    x, y = (torch.from_numpy(np.squeeze(a, _flat(a))) for a in (sr, hr))
+    return mean_similarity(x, y, data_range)
 
 
 def mean_similarity(x: Tensor, y: Tensor, data_range: float) -> float:
@@ -98,4 +99,4 @@ def _parts(x: Tensor, axis: int, like: Tensor) -> tuple[Tensor, ...]:
     if x.device.type != "cpu":
         return (x,)
     row = like.numel() // like.shape[axis]
-    return x.split(max(_CACHED * torch.get_num_threads() // row, 1), axis)
+    return torch.split(x, max(_CACHED * torch.get_num_threads() // row, 1), axis)

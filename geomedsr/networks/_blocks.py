@@ -67,7 +67,7 @@ def full_precision(device: str) -> AbstractContextManager[object]:
 
 def true_float32() -> AbstractContextManager[object]:
     """A stretch in which a GPU's convolutions do not round float32 to TF32, which keeps ten bits."""
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # type: ignore[no-any-return, no-untyped-call]
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from geomedsr.errors import GeomedsrError, JobError, WriteFailedError
+from geomedsr.errors import GeomedsrError, JobError, LockedError, WriteFailedError
 from geomedsr.inference.journal import read_manifest, read_progress
-from geomedsr.io import exists_at, is_url
+from geomedsr.inference.lock import Lock
+from geomedsr.io import exists_at, is_url, suffix_of
+from geomedsr.io._records import Records
 from geomedsr.run.job import Job
-from geomedsr.run.job_records import holders, placed, records_beside
+from geomedsr.run.job_records import LOCK, forget, holders, placed, records_beside
 from geomedsr.run.planning import Plan, Settings
 from geomedsr.run.tally import SPARED, Tally, done, earlier, failed
 from geomedsr.run.targets import Job as Errand
@@ -20,7 +22,7 @@ from geomedsr.run.upscaling import Listener, Report
 from geomedsr.run.ways import Ways
 from geomedsr.run.worker import work
 
-__all__ = ["Status", "own_targets", "run_job", "status_of", "under_way"]
+__all__ = ["Status", "make_way", "own_targets", "run_job", "status_of", "under_way"]
 
 
 def run_job(
@@ -31,6 +33,9 @@ def run_job(
     Raises:
         GeomedsrError: the job cannot be taken up, or cannot go on; what is done stays done.
     """
+    from geomedsr.inference.memory import share_heap
+
+    share_heap()
     job = Job(plans, out, settings, ways or Ways())
     job.tell = listener.note
     job.open()
@@ -137,6 +142,51 @@ def under_way(out: Path) -> str | None:
     except GeomedsrError:
         return None
     return f"{status.done} of {status.done + status.left + len(status.aside)} blocks"
+
+
+def make_way(out: Path, targets: Collection[Path], *, restart: bool) -> None:
+    """Lets outputs be made otherwise than by a job: one that is at them is thrown away with `restart`, or in the way.
+
+    Raises:
+        JobError: an unfinished job makes one of these outputs, and is not to be thrown away.
+        LockedError: another run is at it.
+    """
+    if restart:
+        _throw_away(records_beside(out), out)
+    elif (taken := _taken(out, targets)) is not None:
+        raise JobError(
+            f"{taken} is being made by an unfinished job, of which {under_way(out)} are done. Go on with it by the "
+            "command that began it, or pass --restart to throw it away."
+        )
+    if suffix_of(out) is not None and (taken := _taken(out.parent, targets)) is not None:
+        raise JobError(
+            f"{taken} is being made by an unfinished job in {out.parent}, of which {under_way(out.parent)} are done. "
+            "Go on with it by the command that began it, or choose another output."
+        )
+
+
+def _taken(out: Path, targets: Collection[Path]) -> str | None:
+    """One of some outputs that an unfinished job still has to make."""
+    records = records_beside(out)
+    manifest = read_manifest(records)
+    if manifest is None:
+        return None
+    complete = read_progress(records, manifest.count).complete
+    left = (entry.target for image, entry in enumerate(manifest.entries) if image not in complete)
+    return next((target for target in left if Path(target) in targets), None)
+
+
+def _throw_away(records: Records, out: Path) -> None:
+    if not records.names():
+        return
+    lock = Lock(records, f"{LOCK}1-of-1")
+    lock.take(str(out))
+    for owner in holders(records):
+        if owner != lock.owner:
+            lock.drop()
+            raise LockedError(f"{out} is being written by {owner}. Wait for it, or end it.")
+    forget(records)
+    records.clear()
 
 
 def own_targets(out: Path, *, restart: bool = False) -> frozenset[Path]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from geomedsr.errors import FailedError
+from geomedsr.errors import WrongOutputError
 from geomedsr.grid import Grid
 from geomedsr.image import ImageSpec
 from geomedsr.io import boundless, format_of
@@ -37,14 +37,20 @@ class Checked:
 
 
 def check_output(
-    target: Path, promised: ImageSpec, before: ImageSpec | None = None, *, name: Path | None = None
+    target: Path,
+    promised: ImageSpec,
+    before: ImageSpec | None = None,
+    *,
+    name: Path | None = None,
+    rest: str = "It was thrown away",
 ) -> Checked:
     """Opens an output again and compares it with what was promised (an input without a place asks for none).
 
-    It is called `name` when it is told of: while it is staged, that is where it is going to be.
+    It is called `name` when it is told of: while it is staged, that is where it is going to be. `rest` is what becomes
+    of one that is wrong.
 
     Raises:
-        FailedError: they differ.
+        WrongOutputError: they differ.
     """
     with boundless():
         source = format_of(target).open_source(target)
@@ -57,9 +63,9 @@ def check_output(
         promised = replace(promised, grid=written.grid.with_shape(promised.grid.shape))
     found = differences(written, promised)
     if found:
-        raise FailedError(
-            f"{name or target} did not come out as it should: {'; '.join(found)}. It was thrown away, and what was "
-            "there before is as it was."
+        raise WrongOutputError(
+            f"{name or target} did not come out as it should: {'; '.join(found)}. {rest}, and what was there before is "
+            "as it was."
         )
     return Checked(written, _corner_error(written, promised))
 

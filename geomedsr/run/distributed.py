@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Self
 
@@ -62,15 +63,18 @@ class Work:
     computed: float = 0.0
 
 
-def greet() -> Greeting:
-    """What this worker is."""
+def greet(device: str = "auto") -> Greeting:
+    """What this worker is, where that device is asked for."""
     from geomedsr.inference.backend import find_device
 
-    return Greeting(__version__, find_device("auto"))
+    return Greeting(__version__, find_device(device))
 
 
 def work_on(batch: Batch) -> Work:
     """A batch, on a worker; it keeps a journal of its own."""
+    from geomedsr.inference.memory import share_heap
+
+    share_heap()
     assignment = batch.assignment
     if assignment.version != __version__:
         raise ClusterError(
@@ -95,7 +99,7 @@ def on_cluster(job: Job, tally: Tally, listener: Listener) -> Iterator[Report]:
     """
     assert job.ways.dask is not None
     with Cluster(job.ways.dask) as cluster, Foreman(job, tally, listener, cluster) as foreman:
-        cluster.check(greet, __version__)
+        job.device = cluster.check(partial(greet, job.settings.device), __version__)
         listener.note(f"{cluster.size} workers; what they do is shown at {cluster.dashboard}")
         for outcome in cluster.results(work_on, foreman.more):
             foreman.take(outcome)
@@ -149,11 +153,9 @@ class Foreman:
 
     def _length(self) -> int:
         """How many tasks a batch has: some seconds' worth, and fewer where that would leave workers idle at the end."""
-        if not self._each:
-            return _FIRST
         manifest, progress = self._job.manifest, self._job.progress
         share = (manifest.count - progress.done.count) // (4 * self._cluster.size)
-        return max(1, min(int(SECONDS / self._each), share, _LARGEST))
+        return max(1, min(int(SECONDS / self._each) if self._each else _FIRST, share, _LARGEST))
 
     def take(self, outcome: Outcome[Batch, Work]) -> None:
         """Hears what became of a batch.

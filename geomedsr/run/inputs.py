@@ -11,7 +11,7 @@ from pathlib import Path
 from geomedsr.errors import GeomedsrError, InputError, NothingMatchedError
 from geomedsr.io import format_of, is_archive, is_url, suffix_of, suffixes
 
-__all__ = ["Found", "archive_of", "expand"]
+__all__ = ["Found", "archive_of", "expand", "told"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,12 @@ def archive_of(path: Path) -> Path | None:
     """The archive that a path lies in (`a.zarr` of `a.zarr/r10m/b02`), or None."""
     parents = reversed(path.parents)
     return next((parent for parent in parents if is_archive(parent)), None)
+
+
+def told(path: Path) -> str:
+    """What an image is called in a message: the name of its file, and where it lies in an archive."""
+    archive = archive_of(path)
+    return path.name if archive is None else path.relative_to(archive.parent).as_posix()
 
 
 def _expand_one(text: str, exclude: Path | None) -> Iterator[Found]:

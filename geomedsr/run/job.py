@@ -32,10 +32,10 @@ from geomedsr.inference.lock import Lock, Owner
 from geomedsr.io import exists_at
 from geomedsr.io._records import FolderRecords
 from geomedsr.io._staging import take_place
-from geomedsr.io._zarr_output import ZarrOutput, is_complete
+from geomedsr.io._zarr_output import ZarrOutput
 from geomedsr.io._zarr_place import Place, is_url
 from geomedsr.run.check import Checked, check_output
-from geomedsr.run.job_records import LOCK, PLACED, inode, records_beside
+from geomedsr.run.job_records import CLAIMED, LOCK, PLACED, forget, inode, records_beside, remove_claimed
 from geomedsr.run.planning import Plan, Settings, creation_options, promised, stamped
 from geomedsr.run.sidecar import write_sidecar
 from geomedsr.run.targets import make_folder
@@ -46,17 +46,20 @@ from geomedsr.run.worker import Assignment, Result, fingerprint
 
 __all__ = ["Job", "Ways"]
 
-_BEGIN, _FINISH, _CLAIMED = "begin", "finish", "claimed-"
+_BEGIN, _FINISH, _BEGUN = "begin", "finish", "begun-"
 
 
 class Job:
     """One process's hold on a job, from `open` to `close`.
 
     `warnings` are what was said of its images, by their numbers; `told` are the files whose check was told already.
-    `tell` hears notes.
+    `tell` hears notes. `device` and `choice` are what the network runs with, here or on workers.
     """
 
     def __init__(self, plans: Sequence[Plan], out: Path, settings: Settings, ways: Ways) -> None:
+        from geomedsr.inference.backend import find_device
+        from geomedsr.inference.choice import settled
+
         self.plans, self.settings, self.ways, self.out = plans, settings, ways, out
         self.manifest = manifest_of(plans, settings, max(1, local_workers(ways.dask)))
         self.records = records_beside(out)
@@ -67,6 +70,8 @@ class Job:
         self.warnings: defaultdict[int, list[str]] = defaultdict(list)
         self.told: set[int] = set()
         self.tell: Callable[[str], None] = lambda text: None
+        self.device = find_device(settings.device)
+        self.choice = settled(settings.backend, settings.precision)
         self._writer = f"{part}-of-{parts}"
         self._made: list[Path] = []
         self._is_spoilt = False
@@ -84,14 +89,15 @@ class Job:
             self.lock.take(str(self.out), force=self.ways.force_unlock)
             self._check_others()
             if self.ways.restart:
-                self._forget()
+                forget(self.records)
             was = read_manifest(self.records)
             if was is None and not write_manifest(self.records, self.manifest):
                 was = read_manifest(self.records)  # another part was quicker
             if was is not None:
                 was.check_same(self.manifest, str(self.records))
                 self.manifest = was
-            self.is_fresh = not self.records.names("journal-") and self.ways.part[1] == 1
+            # A run that died at once has left objects, maybe torn ones, before the first line of a journal.
+            self.is_fresh = not self.records.names(_BEGUN) and self.ways.part[1] == 1
             self.progress = read_progress(
                 self.records, self.manifest.count, self._is_right if self.ways.verify else None
             )
@@ -121,24 +127,6 @@ class Job:
                     "for it, or end it; if it is gone for good, pass --force-unlock."
                 )
 
-    def _forget(self) -> None:
-        """Removes what an unfinished job has done."""
-        self._remove_claimed()
-        for name in self.records.names():
-            if not name.startswith((LOCK, ".")):
-                self.records.remove(name)
-        if isinstance(self.records, FolderRecords):
-            for entry in self.records.folder.iterdir():
-                if entry.is_dir():
-                    shutil.rmtree(entry)
-
-    def _remove_claimed(self) -> None:
-        """Removes unfinished outputs that grew in their places, in an object store."""
-        for name in self.records.names(_CLAIMED):
-            root = Path((self.records.read(name) or b"").decode())
-            if is_url(root) and not is_complete(root):
-                Place(root).remove_all()
-
     def _is_right(self, task: int, sums: Sequence[str | None]) -> bool:
         """Whether a task's objects are as they were when they were journaled."""
         image = self.manifest.image_of(task)
@@ -156,7 +144,7 @@ class Job:
             return
         is_over = len(self.progress.complete) == len(self.manifest.entries)
         if is_over or self._is_spoilt or not self.records.names("journal-"):
-            self._remove_claimed()
+            remove_claimed(self.records)
             self.records.clear()
             for folder in self._made[1:]:
                 if folder.is_dir() and not any(folder.iterdir()):
@@ -224,7 +212,7 @@ class Job:
 
     def _begun(self, image: int, made: Plan, listener: Listener) -> tuple[float, float]:
         """The intensity of an image; whoever comes first describes the output, and the others wait."""
-        name = f"begun-{image}.json"
+        name = f"{_BEGUN}{image}.json"
         lock = Lock(self.records, _BEGIN)
         lock.wait(listener.note)
         try:
@@ -244,7 +232,7 @@ class Job:
     def _described(self, image: int, made: Plan, source: Source, name: str) -> tuple[float, float]:
         fitted = made.model.intensity.fit(source)
         root = Path(self.root(image))
-        self._clear(root, f"{_CLAIMED}{image}")
+        self._clear(root, f"{CLAIMED}{image}")
         after, options = stamped(made, self.settings), creation_options(self.settings)
         ZarrOutput.create(root, after, options, name=made.job.target)
         self.records.write(name, json.dumps([fitted.offset, fitted.scale]).encode())
@@ -338,7 +326,8 @@ class Job:
             )
 
     def _check(self, root: Path, after: ImageSpec, made: Plan) -> None:
-        """Looks at a complete output before it takes its place; a lone one that came out wrong is thrown away."""
+        """Looks at a complete output before it takes its place; one that came out wrong is kept while others go on."""
         self._is_spoilt = len(self.plans) == 1
-        check_output(root, after, made.before, name=made.job.target)
+        rest = "It was thrown away" if self._is_spoilt else f"It lies in {root} until the job is begun anew (--restart)"
+        check_output(root, after, made.before, name=made.job.target, rest=rest)
         self._is_spoilt = False

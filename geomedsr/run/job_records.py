@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,10 +10,12 @@ from geomedsr.inference.journal import Manifest
 from geomedsr.inference.lock import Owner
 from geomedsr.io import is_url, suffix_of
 from geomedsr.io._records import FolderRecords, Records, RemoteRecords
+from geomedsr.io._zarr_output import is_complete
+from geomedsr.io._zarr_place import Place
 
-__all__ = ["LOCK", "PLACED", "holders", "inode", "placed", "records_beside"]
+__all__ = ["CLAIMED", "LOCK", "PLACED", "forget", "holders", "inode", "placed", "records_beside", "remove_claimed"]
 
-FOLDER, LOCK, PLACED = ".geomedsr-job", "lock-", "placed-"
+FOLDER, LOCK, PLACED, CLAIMED = ".geomedsr-job", "lock-", "placed-", "claimed-"
 
 
 def records_beside(out: Path) -> Records:
@@ -34,6 +37,26 @@ def placed(records: Records, manifest: Manifest) -> set[int]:
     images = [int(name.removeprefix(PLACED)) for name in records.names(PLACED)]
     targets = {image: Path(manifest.entries[image].target) for image in images}
     return {image for image, target in targets.items() if records.read(f"{PLACED}{image}") == inode(target)}
+
+
+def forget(records: Records) -> None:
+    """Removes what an unfinished job has done, for whoever holds its lock."""
+    remove_claimed(records)
+    for name in records.names():
+        if not name.startswith((LOCK, ".")):
+            records.remove(name)
+    if isinstance(records, FolderRecords):
+        for entry in records.folder.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+
+
+def remove_claimed(records: Records) -> None:
+    """Removes unfinished outputs that grew in their places, in an object store."""
+    for name in records.names(CLAIMED):
+        root = Path((records.read(name) or b"").decode())
+        if is_url(root) and not is_complete(root):
+            Place(root).remove_all()
 
 
 def inode(path: Path) -> bytes | None:

@@ -18,6 +18,7 @@ from geomedsr.run.catalogue import load_model
 from geomedsr.run.choosing import AUTO, choose, thick_slices
 from geomedsr.run.contrast import contrast_warning
 from geomedsr.run.fit import BASELINES, Fit, fit, scale_factor
+from geomedsr.run.inputs import told
 from geomedsr.run.levels import finest_fitting, spec_of
 from geomedsr.run.maps import check_maps
 from geomedsr.run.provenance import provenance_of
@@ -113,13 +114,13 @@ def plan(job: Job, settings: Settings) -> Plan:
     check_conversion(job.target, before)
     if settings.bids:
         check_bids(job.source.name, before.grid.units)
-    model, told = _model_for(job, settings, before)
+    model, why = _model_for(job, settings, before)
     level, note = finest_fitting(job.source, model, settings.axes)
     if note is not None:
         job, before = replace(job, source=level), spec_of(level)
-    chosen = fit(model, before, job.source.name, settings.bands, settings.axes)
+    chosen = fit(model, before, told(job.source), settings.bands, settings.axes)
     doubt = contrast_warning(model, job.source.name)
-    notes = (*told, *chosen.notes, *((note,) if note else ()))
+    notes = (*why, *chosen.notes, *((note,) if note else ()))
     chosen = replace(chosen, notes=notes, warnings=(*chosen.warnings, *((doubt,) if doubt else ())))
     factor = upscaler_for(model, chosen, settings).factor_for(selected(before, chosen))
     made = Plan(job, model, chosen, before, factor)
@@ -143,7 +144,9 @@ def _check_settings(made: Plan, settings: Settings) -> None:
     ndim, tile = made.before.grid.ndim, settings.tile
     if tile is not None and (len(tile) not in (1, ndim) or min(tile) < 1):
         numbers = ",".join(map(str, tile))
-        raise ModelError(f"--tile is one number, or {ndim} for {made.job.source.name}, each at least 1; got {numbers}.")
+        raise ModelError(
+            f"--tile is one number, or {ndim} for {told(made.job.source)}, each at least 1; got {numbers}."
+        )
     target = made.job.target
     format_of(target).check_options(target, asked(made, made.before, settings), creation_options(settings))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
-from geomedsr.errors import InputError, JobError, SetAsideError
+from geomedsr.errors import InputError, JobError, SetAsideError, WrongOutputError
 from geomedsr.io import exists_at
 from geomedsr.run.check import Checked
 from geomedsr.run.job import Job
@@ -14,7 +15,7 @@ from geomedsr.run.worker import Result
 
 __all__ = ["SPARED", "Tally", "done", "earlier", "failed"]
 
-SPARED = (InputError, SetAsideError)
+SPARED = (InputError, SetAsideError, WrongOutputError)
 """What goes wrong with one image and leaves the others alone."""
 
 
@@ -28,7 +29,8 @@ def done(job: Job, image: int, checked: Checked, seconds: float, listener: Liste
         listener.warn(doubt)
         warnings = (*warnings, doubt)
     source, target = made.job.source, made.job.target
-    return Report(source, target, "done", made.model.name, made.before, checked.spec, seconds, warnings)
+    report = Report(source, target, "done", made.model.name, made.before, checked.spec, seconds, warnings)
+    return replace(report, device=job.device, choice=job.choice)
 
 
 def earlier(job: Job, image: int) -> Report:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from geomedsr import __version__
 from geomedsr.inference.journal import Entry, Manifest
-from geomedsr.inference.tasks import block_step
 from geomedsr.io import is_url, suffix_of
 from geomedsr.io._zarr_design import design
 from geomedsr.io._zarr_place import Place
@@ -51,9 +51,8 @@ def _entry(made: Plan, settings: Settings, sharers: int) -> Entry:
         return whole
     spec = design(job.target, after, creation_options(settings)).spec
     assert spec.chunks is not None, "a zarr output has blocks"
-    window, kept = ready_upscaler(made, settings).window_for(selected(made.before, made.fit), spec, sharers)
-    step = block_step(kept, spec.chunks, spec.grid.shape)
-    return Entry(whole.source, whole.target, whole.identity, whole.shape, whole.factor, window, step)
+    cut = ready_upscaler(made, settings).cut_for(selected(made.before, made.fit), spec, sharers)
+    return replace(whole, window=cut.window, step=cut.step)
 
 
 def _identity(path: Path) -> str:

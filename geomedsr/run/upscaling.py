@@ -20,7 +20,7 @@ from geomedsr.run.choosing import AUTO
 from geomedsr.run.description import is_placeless
 from geomedsr.run.fit import BASELINES
 from geomedsr.run.glance import Glance, Seen
-from geomedsr.run.inputs import Found, archive_of, expand
+from geomedsr.run.inputs import Found, archive_of, expand, told
 from geomedsr.run.maps import Maps, with_maps
 from geomedsr.run.planning import Plan, Settings, asked, creation_options, plan, promised, stamped, upscaler_for
 from geomedsr.run.sidecar import check_sidecar, describe_dataset, write_sidecar
@@ -29,6 +29,7 @@ from geomedsr.run.tying import tie
 from geomedsr.run.values import value_warnings
 
 if TYPE_CHECKING:
+    from geomedsr.inference.choice import Choice
     from geomedsr.inference.upscaler import Outcome
     from geomedsr.run.ways import Ways
 
@@ -65,7 +66,7 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class Report:
-    """What became of one input; `status` is done, planned, skipped or failed."""
+    """What became of one input, and what it ran with; `status` is done, planned, skipped or failed."""
 
     input: Path
     output: Path
@@ -77,7 +78,8 @@ class Report:
     warnings: tuple[str, ...] = ()
     maps: Mapping[str, Path] = field(default_factory=dict)
     failure: Exception | None = field(default=None, compare=False)
-    outcome: Outcome | None = field(default=None, compare=False)
+    device: str | None = None
+    choice: Choice | None = field(default=None, compare=False)
 
     @property
     def error(self) -> str | None:
@@ -116,10 +118,10 @@ class Report:
 
     def _ran_with(self) -> dict[str, Any]:
         """What the network ran with; the distance from float32 in dB, null where none was measured or there is none."""
-        choice = self.outcome.choice if self.outcome else None
+        choice = self.choice
         psnr = choice.psnr if choice and choice.psnr is not None and math.isfinite(choice.psnr) else None
         return {
-            "device": self.outcome.device if self.outcome else None,
+            "device": self.device,
             "backend": choice.backend if choice else None,
             "precision": choice.precision if choice else None,
             "speedup": round(choice.speedup, 2) if choice and choice.speedup else None,
@@ -155,7 +157,7 @@ def upscale(plan: Plan, settings: Settings, listener: Listener) -> Report:
         _remove_empty(made)
     seconds = time.perf_counter() - began
     report = Report(job.source, job.target, "done", plan.model.name, plan.before, checked.spec, seconds, warnings)
-    return replace(report, maps=job.maps, outcome=outcome)
+    return replace(report, maps=job.maps, device=outcome.device, choice=outcome.choice)
 
 
 def open_planned(plan: Plan) -> Source:
@@ -181,10 +183,10 @@ def seen_again(plan: Plan) -> Seen:
 def announce(plan: Plan, source: Source, settings: Settings, listener: Listener) -> tuple[str, ...]:
     """Tells notes and warnings, the sampled values' among them."""
     after = promised(plan, plan.before, settings)
-    warnings = (*plan.warnings, *value_warnings(plan.model, source, after, plan.job.source.name))
+    warnings = (*plan.warnings, *value_warnings(plan.model, source, after, told(plan.job.source)))
     if suffix_of(archive_of(plan.job.source) or plan.job.source) == ".zarr" and is_placeless(plan.before.grid):
         listener.note(
-            f"Where {plan.job.source.name} lies and how large its voxels are is not known (it carries no convention "
+            f"Where {told(plan.job.source)} lies and how large its voxels are is not known (it carries no convention "
             "for that which is read here); the output counts in voxels of the input."
         )
     for text in (*cast(tuple[str, ...], plan.before.extra.get("notes", ())), *plan.fit.notes):
@@ -291,9 +293,10 @@ def upscale_found(
     Raises:
         GeomedsrError: an input or output cannot be; with `keep_going` that is a report, too.
     """
-    from geomedsr.run.archive import own_targets, run_job
-    from geomedsr.run.ways import is_job
+    from geomedsr.run.archive import make_way, own_targets, run_job
+    from geomedsr.run.ways import Ways, is_job
 
+    ways = ways or Ways()
     broken = {one.path: one.failure for one in found if one.failure is not None}
     named = found if is_file_target(out) else [one for one in found if one.path not in broken]
     targets = plan_targets(named, out, settings.form, bids=settings.bids)
@@ -303,9 +306,10 @@ def upscale_found(
     for path, failure in broken.items():
         yield Report(path, out, "failed", settings.model, failure=failure)
     taken = Inputs([job.source for job in jobs])
-    is_asked = as_job or (ways is not None and ways.is_asked)
-    journaled = is_job(jobs, settings, is_asked=is_asked)
-    ours = own_targets(out, restart=ways is not None and ways.restart) if journaled else frozenset()
+    journaled = is_job(jobs, settings, ways, as_job=as_job)
+    ours = own_targets(out, restart=ways.restart) if journaled else frozenset()
+    if not journaled and not (ways.restart and dry_run):
+        make_way(out, {job.target for job in jobs}, restart=ways.restart)
     plans: list[Plan] = []
     for job in jobs:
         step = _prepare(job, taken, settings, keep_going, ours)

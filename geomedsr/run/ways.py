@@ -43,13 +43,15 @@ class Ways:
         return self != Ways()
 
 
-def is_job(jobs: Sequence[Job], settings: Settings, *, is_asked: bool) -> bool:
+def is_job(jobs: Sequence[Job], settings: Settings, ways: Ways, *, as_job: bool = False) -> bool:
     """Whether the work is journaled, and taken up again by the same call.
 
     Raises:
         GeomedsrError: it is to be, and there is a choice that a job cannot have.
     """
     looks_at_all = bool(settings.maps) or settings.consistent
+    # What looks at all of an image and is begun anew has no job of its own: it throws away what another has left.
+    is_asked = as_job or (ways != Ways(restart=True) if looks_at_all and ways.is_asked else ways.is_asked)
     if not is_asked and (looks_at_all or not any(map(_is_archive, jobs))):
         return False
     if looks_at_all:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geomedsr.data.intensity import Intensity
 from geomedsr.errors import JobError, LockedError, ModelError, OutOfMemoryError, WriteFailedError
@@ -35,7 +36,8 @@ from geomedsr.run.targets import Job
 from geomedsr.run.upscaling import open_planned, upscale
 
 if TYPE_CHECKING:
-    from geomedsr.inference.upscaler import Session, Upscaler
+    from geomedsr.inference.session import Session
+    from geomedsr.inference.upscaler import Upscaler
     from geomedsr.model import Model
 
 __all__ = ["Assignment", "Result", "fingerprint", "ready_upscaler", "work"]
@@ -256,7 +258,7 @@ class _TaskSink:
     journal: Journal
     hear: Hear
     _expected: deque[tuple[int, Box]] = field(default_factory=deque)
-    _block: Voxels | None = None
+    _block: NDArray[Any] | None = None
     _filled: int = 0
 
     def __post_init__(self) -> None:
@@ -282,12 +284,13 @@ class _TaskSink:
     def write(self, box: Box, voxels: Voxels) -> None:
         """Takes a tile of the task that is next."""
         task, whole = self._expected[0]
+        stored = self._output.stored(voxels)
         if box == whole:
-            self._keep(task, box, voxels)
+            self._keep(task, box, stored)
             return
         if self._block is None:
-            self._block = np.empty((len(voxels), *whole.shape), np.float32)
-        self._block[(slice(None), *box.relative_to(whole.start).slices)] = voxels
+            self._block = np.empty((len(stored), *whole.shape), stored.dtype)
+        self._block[(slice(None), *box.relative_to(whole.start).slices)] = stored
         self._filled += box.size
         if self._filled == whole.size:
             block, self._block, self._filled = self._block, None, 0
@@ -299,7 +302,7 @@ class _TaskSink:
     def abort(self) -> None:
         """Nothing to undo: what is not journaled is not there."""
 
-    def _keep(self, task: int, box: Box, voxels: Voxels) -> None:
+    def _keep(self, task: int, box: Box, stored: NDArray[Any]) -> None:
         """What lies there unjournaled is deleted first: a torn object would spoil even its replacement. On a disk, what
         was written is read back before it counts; an object store holds checksums of its own against what it is sent.
         """
@@ -308,10 +311,11 @@ class _TaskSink:
         if not self.assignment.is_fresh:
             for key in keys:
                 self._output.delete_object(key)
-        witness = Witness(Path(self.assignment.entry.target))
-        witness.saw(box, self._output.write(box, voxels))
+        self._output.put(box, stored)
         if self._is_local:
-            witness.check(self._output.stored)
+            witness = Witness(Path(self.assignment.entry.target))
+            witness.saw(box, stored)
+            witness.check(self._output.read_stored)
         sums = [checksum(self._output.read_object(key)) for key in keys]
         files = [Path(self.assignment.root, key) for key in keys] if self._is_local else []
         self.journal.done(task, sums, files)

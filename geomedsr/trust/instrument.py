@@ -61,7 +61,7 @@ def instrument_of(recipe: Recipe | None, factor: Factor) -> Instrument:
         return _average(factor, "an interpolation was made for none")
     try:
         degradation = build_degradation(recipe)
-        matrix: AxisMatrix = getattr(degradation, "nominal", degradation).matrix
+        matrix: AxisMatrix = getattr(degradation, "nominal", degradation).matrix  # type: ignore[union-attr]
         largest = max(factor)
         matrix(8 * largest, largest)
     except (AttributeError, ValueError, RecipeError):

@@ -87,6 +87,16 @@ def test_what_is_asked_for_is_taken_however_far_and_told(monkeypatch: pytest.Mon
     assert found.psnr < LEAST_PSNR
 
 
+@pytest.mark.parametrize("noise", [math.nan, math.inf])
+def test_what_overflows_is_never_chosen_by_itself(monkeypatch: pytest.MonkeyPatch, noise: float) -> None:
+    wild = [Fake("torch", "bf16", 9e4, noise), Fake("openvino", "bf16", 8e4, noise), EXACT]
+    found = chosen(monkeypatch, wild, "auto", "auto")
+    assert (found.backend, found.precision) == ("openvino", "float32")
+    asked = chosen(monkeypatch, wild, "auto", "bf16")  # who asks for bf16 gets it, and is told
+    assert (asked.backend, asked.precision, asked.psnr) == ("torch", "bf16", -math.inf)
+    assert str(asked).endswith("but not all of its values are finite")
+
+
 def test_a_short_job_is_done_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     found = chosen(monkeypatch, [FAST, FASTER, EXACT], "auto", "auto", voxels=30_000)
     assert found == Choice("torch", "float32")

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
@@ -100,14 +100,9 @@ def _journal_bytes() -> bytes:
 
 
 def _read(data: bytes) -> Progress:
-    class Given(FolderRecords):
-        def names(self, prefix: str = "") -> list[str]:
-            return ["journal-a"]
-
-        def lines(self, name: str) -> Iterator[bytes]:
-            return iter(data.split(b"\n"))
-
-    return read_progress(Given(Path("nowhere")), 400)
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "journal-a").write_bytes(data)
+        return read_progress(FolderRecords(Path(folder)), 400)
 
 
 def test_a_torn_line_is_cut_off_before_the_next_writer_goes_on(records: FolderRecords) -> None:

@@ -28,6 +28,15 @@ def test_a_convolution_gives_any_window_the_same_bits(inputs: int, outputs: int,
     assert exact(layer, torch.randn(1, inputs, 160, 171), length, kernel // 2)
 
 
+@pytest.mark.parametrize("length", [7, 12, 19, 33])
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 8), (12, 5), (32, 32), (32, 64)])
+def test_in_three_axes_too(inputs: int, outputs: int, length: int) -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv3d(inputs, outputs, 3, padding=1).to(memory_format=torch.channels_last_3d)
+    x = torch.randn(1, inputs, 36, 38, 40).contiguous(memory_format=torch.channels_last_3d)
+    assert exact(layer, x, length, 1)
+
+
 @pytest.mark.parametrize("length", [21, 33, 97, 101])
 def test_a_transposed_convolution_does_too(length: int) -> None:
     torch.manual_seed(0)

@@ -96,3 +96,24 @@ def test_the_heap_works_as_before_and_after() -> None:
     with steady_heap():
         assert torch.ones(1 << 24).sum() == 1 << 24
     assert torch.ones(1 << 24).sum() == 1 << 24
+
+
+def test_threads_share_one_heap_when_asked() -> None:
+    """In a process of its own: it cannot be undone."""
+    code = """
+import ctypes, sys, threading
+from geomedsr.inference.memory import share_heap
+libc = ctypes.CDLL(None)
+if not hasattr(libc, "mallopt"):
+    sys.exit(0)
+share_heap()
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+found = []
+threads = [threading.Thread(target=lambda: found.append(libc.malloc(5000))) for _ in range(4)]
+for thread in threads:
+    thread.start()
+    thread.join()
+heap = next(line.split()[0].split("-") for line in open("/proc/self/maps") if line.rstrip().endswith("[heap]"))
+assert all(int(heap[0], 16) <= one < int(heap[1], 16) for one in found), found
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

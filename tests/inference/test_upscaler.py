@@ -13,7 +13,8 @@ from geomedsr.data.intensity import Intensity, IntensityRule
 from geomedsr.errors import GeomedsrError, ModelError, OutOfMemoryError, WriteFailedError
 from geomedsr.grid import Box, Shape
 from geomedsr.image import Image, ImageSpec, Voxels
-from geomedsr.inference.upscaler import Outcome, Session, Upscaler
+from geomedsr.inference.session import Session
+from geomedsr.inference.upscaler import Outcome, Upscaler
 from geomedsr.networks import edsr, fsrcnn, interpolate
 from geomedsr.networks._network import Network
 from geomedsr.task import Task

@@ -90,3 +90,20 @@ def test_halving_ends_at_the_smallest(multiple: int) -> None:
         window = halve(job, window)
     assert seen[-1] == job.smallest
     assert len(seen) < 30
+
+
+def test_an_axis_on_which_tiles_go_on_costs_no_halo() -> None:
+    job = work((4000, 4000), 36, chunk=512)
+    window = choose_window(job, per_voxel(400), 640 << 20, 640 << 20, carries=(0, 1))
+    assert window is not None
+    assert window[1] == 4000  # full rows, and the first axis goes on
+    assert job.carried(job.plan(window).counts, (0, 1)) == 0
+    assert all(tile.write.start[0] % 512 == 0 for tile in job.plan(window))
+
+
+def test_the_first_axis_that_is_split_goes_on() -> None:
+    job = work((100, 100, 100))
+    assert job.carried((3, 2, 1), (0, 1, 2)) == 0
+    assert job.carried((1, 2, 4), (0, 1, 2)) == 1
+    assert job.carried((1, 1, 4), (0, 1)) == 0
+    assert job.carried((3, 2, 1), ()) is None

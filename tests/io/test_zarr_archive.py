@@ -294,7 +294,8 @@ def test_missing_chunks_are_invalid_whatever_the_fill_value(tmp_path: Path, dtyp
     assert np.isnan(whole(source)).sum() == 64
     assert not np.isnan(source.read(Box((0, 0), (8, 8)))).any()
     assert source.spec.has_holes
-    told = f"1 of the chunks of {path} were never written; their voxels are taken as invalid."
+    told = f"1 of the chunks of {path} were never written; their voxels are taken as invalid "
+    told += f"(docs/zarr.md says how to have them as {more['fill_value']:g})."
     says_so = np.isnan(source.spec.nodata or 0) or source.spec.nodata == -1 or more["fill_value"] is np.nan
     assert source.spec.extra.get("notes") == (None if says_so else (told,))
 

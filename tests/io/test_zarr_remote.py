@@ -118,7 +118,8 @@ def test_missing_objects_on_s3_are_counted(bucket: str) -> None:
     output.finish()
     source = open_source(Path(root))
     assert source.spec.extra["notes"] == (
-        "4 of the chunks of s3://archive/holes.zarr/image were never written; their voxels are taken as invalid.",
+        "4 of the chunks of s3://archive/holes.zarr/image were never written; their voxels are taken as invalid "
+        "(docs/zarr.md says how to have them as 0).",
     )
     assert np.isnan(source.read(Box((32, 0), (40, 60)))).all()
 
