@@ -75,6 +75,12 @@ class Summary:
     bytes: int = 0
     judged: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def gain(self) -> float | None:
+        """dB over cubic on its test images: as judged, with its nominal degradation, else as the training found."""
+        found = self.judged.get("gain_in", self.scores.get("gain"))
+        return None if found is None else float(found)
+
     def to_json(self) -> dict[str, Any]:
         """The summary as plain JSON values."""
         return asdict(self)
@@ -145,7 +151,7 @@ def table(rows: list[Summary]) -> str:
             ",".join(one.channels) or "any",
             f"{one.spacing[0]:g}-{one.spacing[1]:g} {one.units}".rstrip() if one.spacing else "any",
             f"{one.bytes / 1e6:.1f}" if one.bytes else "",
-            _decibels(one.scores.get("gain")),
+            _decibels(one.gain),
             _decibels(one.judged.get("gain_out")),
             _decibels(one.judged.get("gain_least")),
             one.about,

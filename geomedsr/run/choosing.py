@@ -94,7 +94,7 @@ def choose(path: Path, spec: ImageSpec, scale: tuple[int, ...] | None = None, ba
     fitting = [one for one in models if doubts[one.name] is None]
     if not fitting:
         raise ModelError(_nothing(wanted, {name: doubt for name, doubt in doubts.items() if doubt}))
-    best = min(fitting, key=lambda one: (_distance(one, wanted), -float(one.scores.get("gain", -math.inf)), one.name))
+    best = min(fitting, key=lambda one: (_distance(one, wanted), _is_variant(one.name), -(one.gain or 0.0), one.name))
     return Choice(best.name, _why(best, wanted))
 
 
@@ -185,6 +185,11 @@ def _is_asked(one: Summary, scale: Sequence[int]) -> bool:
     return tuple(scale) in (one.factor, (*one.factor, 1))
 
 
+def _is_variant(name: str) -> bool:
+    """Whether a model is one that is asked for by name: smaller than it could be, or with detail that is made up."""
+    return name.endswith(("-tiny", "-gan"))
+
+
 def _distance(one: Summary, wanted: _Wanted) -> tuple[float, float]:
     """How far a model is from what the image's shape asks for, less is better; then how far its factor is from 2."""
     solid = len(one.factor) == 3
@@ -201,8 +206,8 @@ def _why(one: Summary, wanted: _Wanted) -> str:
         reasons.append(f"trained on {one.spacing[0]:g} to {one.spacing[1]:g} {one.units}")
     if wanted.thickness >= _THICK:
         reasons.append(f"slices {wanted.thickness:.1f} times as far apart as their voxels are wide")
-    if "gain" in one.scores:
-        reasons.append(f"{one.scores['gain']:+.1f} dB over cubic on its test images")
+    if one.gain is not None:
+        reasons.append(f"{one.gain:+.1f} dB over cubic on its test images")
     return f"{one.name} was chosen for {wanted.file}: {'; '.join(reasons)}; {_by(one.factor)} times finer."
 
 
