@@ -2,9 +2,9 @@
 
 Trains by a recipe on the sample data. After every few steps of the loop it takes as many bare steps of the same network
 on fixed synthetic tensors, so both meet the same machine; the first step after each change is not counted. The bare
-step knows no data, no schedule, no average, no clipping, no log. Both are told by the clock and by the processor time of
-all threads: other work on the machine disturbs the first most, and the second holds what the clock hides, the drawing
-of the next batch beside the step.
+step knows no data, no schedule, no average, no clipping, no log. Both are told by the clock and by the processor time
+of all threads: other work on the machine disturbs the first most, and the second holds what the clock hides, the
+drawing of the next batch beside the step.
 
 The recipe is the pipeline's with a network, a batch and patches of moderate size (`MODERATE`): the size of the first
 model that was trained by it, so that the figure means the same from version to version, and a step takes a fraction of
