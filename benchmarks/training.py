@@ -2,9 +2,15 @@
 
 Trains by a recipe on the sample data. After every few steps of the loop it takes as many bare steps of the same network
 on fixed synthetic tensors, so both meet the same machine; the first step after each change is not counted. The bare
-step knows no data, no schedule, no average, no clipping, no log.
+step knows no data, no schedule, no average, no clipping, no log. Both are told by the clock and by the processor time
+of all threads: other work on the machine disturbs the first most, and the second holds what the clock hides, the
+drawing of the next batch beside the step.
 
-    python -m benchmarks.training [--pipeline mri_t1_x2] [--set KEY=VALUE ...]
+The recipe is the pipeline's with a network, a batch and patches of moderate size (`MODERATE`): the size of the first
+model that was trained by it, so that the figure means the same from version to version, and a step takes a fraction of
+a second.
+
+    python -m benchmarks.training [--pipeline mri_t1_x2] [--rounds 8] [--set KEY=VALUE ...]
     python -m benchmarks.training --device cuda [--out FILE.json]       (see training_gpu.py)
 """
 
@@ -29,14 +35,25 @@ from geomedsr.training.log import Log
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = {"mri": "mri_t1.nii.gz", "optical": "scene.tif"}
+MODERATE = {
+    "mri_t1_x2": {
+        "network.width": "48",
+        "network.blocks": "8",
+        "sampling.batch": "16",
+        "sampling.patch": "[96, 96]",
+    },
+}
+"""What of a pipeline is changed for the measurement, before what `--set` says."""
+
 ROUNDS, STEPS = 8, 6
 
 
 def main() -> None:
-    """Prints a row: steps a second of both, and their ratio as the median over rounds."""
+    """Prints what a step of both takes, by either clock, and their ratio as the median over rounds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pipeline", default="mri_t1_x2")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of six steps of each")
     parser.add_argument("--set", action="append", default=[], dest="changes", metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, help="where a GPU's rows go, as JSON")
     arguments = parser.parse_args()
@@ -44,7 +61,8 @@ def main() -> None:
         training_gpu.measure(arguments.out, dict(change.split("=", 1) for change in arguments.changes))
         return
     path = ROOT / "pipelines" / f"{arguments.pipeline}.yaml"
-    recipe = prepared(path, dict(change.split("=", 1) for change in arguments.changes))
+    changes = MODERATE.get(arguments.pipeline, {}) | dict(change.split("=", 1) for change in arguments.changes)
+    recipe = prepared(path, changes, arguments.rounds)
     step = bare_step(recipe, torch.device(arguments.device))
     watch = Stopwatch(step, arguments.device)
     # The loop opens its log by this name; each step that is told to it is a step done.
@@ -55,12 +73,12 @@ def main() -> None:
     watch.report(recipe)
 
 
-def prepared(path: Path, changes: Mapping[str, str]) -> Recipe:
-    """The pipeline on the sample data, for as many steps as are timed."""
+def prepared(path: Path, changes: Mapping[str, str], rounds: int) -> Recipe:
+    """The pipeline on the sample data, for as many steps as are timed, and a round more to warm up."""
     first = read_recipe(path)
     sample = SAMPLES[first.modality]
     bands = list(first.channels) if len(first.channels) > 1 else "null"
-    steps = ROUNDS * STEPS + STEPS
+    steps = (rounds + 1) * STEPS
     ours = {
         "data": f"{{train: [{{files: {sample}, bands: {bands}}}]}}",
         "schedule": f"{{steps: {steps}, warmup: 1, checkpoint_every: {steps}}}",
@@ -123,18 +141,18 @@ class Stopwatch:
 
     def report(self, recipe: Recipe) -> None:
         """The row. The first round warmed up."""
-        loop_pace, bare_pace = (
-            (STEPS - 1) / statistics.median(wall for wall, _ in times[1:]) for times in (self.loop, self.bare)
-        )
-        print(
-            f"{recipe.name}, {recipe.network.name}, {recipe.precision}, {torch.get_num_threads()} threads: loop "
-            f"{loop_pace:.2f} steps/s, bare {bare_pace:.2f} steps/s; the loop has {self._ratio(0)} of the bare "
-            f"throughput; by processor time, which other work on the machine disturbs less, {self._ratio(1)}"
-        )
+        print(f"{recipe.name}, {recipe.network.name}, {recipe.precision}, {torch.get_num_threads()} threads")
+        print("| | loop, ms a step | bare, ms a step | bare / loop, median of rounds | least | most |")
+        print("|---|---|---|---|---|---|")
+        for clock, name in enumerate(("clock", "processor time, all threads")):
+            print(f"| {name} | {self._row(clock)} |")
 
-    def _ratio(self, clock: int) -> str:
-        ratios = [bare[clock] / ours[clock] for ours, bare in zip(self.loop[1:], self.bare[1:], strict=True)]
-        return f"{statistics.median(ratios):.3f} (median of {len(ratios)}, {min(ratios):.3f} to {max(ratios):.3f})"
+    def _row(self, clock: int) -> str:
+        ours, bare = ([one[clock] / (STEPS - 1) for one in times[1:]] for times in (self.loop, self.bare))
+        ratios = [b / a for a, b in zip(ours, bare, strict=True)]
+        paces = [f"{1e3 * statistics.median(times):.0f}" for times in (ours, bare)]
+        spread = [f"{one:.3f}" for one in (statistics.median(ratios), min(ratios), max(ratios))]
+        return " | ".join([*paces, *spread])
 
     def _now(self) -> tuple[float, float]:
         if self.device == "cuda":

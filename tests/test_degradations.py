@@ -400,6 +400,14 @@ def test_a_mixture_gives_each_image_one_of_its_parts_by_their_shares() -> None:
     np.testing.assert_allclose(same.double().mean(1).numpy(), [0.5, 0.25, 0.25], atol=0.04)
 
 
+def test_a_mixture_is_the_same_run_apart_and_together() -> None:
+    mixture = make("mixture", of=[{"name": "kspace"}, {"name": "bicubic"}, {"name": "sensor"}])
+    assert isinstance(mixture, Mixture)
+    hr, drawn = torch.rand(9, 2, 16, 16, generator=rng()), torch.rand(9, generator=rng())
+    apart, together = (run(hr, (2, 2), rng(), drawn) for run in (mixture._apart, mixture._together))
+    torch.testing.assert_close(apart, together)
+
+
 def test_a_mixture_is_nominally_its_first_part() -> None:
     mixture = make("mixture", of=[{"name": "bicubic"}, {"name": "kspace"}])
     assert isinstance(mixture, Mixture)

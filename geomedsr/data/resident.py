@@ -162,7 +162,8 @@ class ResidentPairs:
         patch, axes = self.patches.patch, tuple(range(1, 2 + len(self.factor)))
         hr = self._taken(self.images, places, places.start, patch, self.channels)
         # The standard deviation as a length, which processors are much quicker to find.
-        spread = torch.linalg.vector_norm(hr - hr.mean(axes, keepdim=True), dim=axes) / hr[0].numel() ** 0.5
+        hr -= hr.mean(axes, keepdim=True)
+        spread = torch.linalg.vector_norm(hr, dim=axes) / hr[0].numel() ** 0.5
         if self.any_paired:
             spread = spread + 0 * self._true(places).sum(axes)
         if self.any_masked:

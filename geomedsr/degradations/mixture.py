@@ -65,8 +65,10 @@ class Mixture:
     def _apart(self, hr: Tensor, factor: Factor, rng: torch.Generator, drawn: Tensor) -> Tensor:
         number = torch.bucketize(drawn, torch.tensor(self.bounds), right=True)
         images = [(number == one).nonzero().flatten() for one in range(len(self.parts))]
-        lrs = [part(hr[own], factor, rng) for part, own in zip(self.parts, images, strict=True) if len(own)]
-        return torch.cat(lrs)[torch.cat(images).argsort()]
+        lrs = [
+            part(hr.index_select(0, own), factor, rng) for part, own in zip(self.parts, images, strict=True) if len(own)
+        ]
+        return torch.cat(lrs).index_select(0, torch.cat(images).argsort())
 
 
 def _part(one: Mapping[str, Any]) -> Degradation:

@@ -11,6 +11,7 @@ import torch
 from support import SMALL_RECIPE, shapes, subjects
 from torch import Tensor
 
+from geomedsr.data import resident as resident_module
 from geomedsr.data.augment import Augment
 from geomedsr.data.intensity import Intensity
 from geomedsr.data.resident import ResidentPairs
@@ -106,6 +107,19 @@ def test_a_patch_is_degraded_as_the_whole_image_is(degradation: Degradation, mar
         ((row, column),) = np.argwhere((windows == fine).all(axis=(2, 3)))
         expected = whole[row // 2 : row // 2 + 8, column // 2 : column // 2 + 8]
         np.testing.assert_allclose(coarse, expected, atol=1e-4)
+
+
+def test_views_and_lists_of_places_take_the_same_voxels() -> None:
+    row = torch.rand(4000, generator=torch.Generator().manual_seed(0))
+    base, channel, steps = (
+        torch.tensor([0, 1990, 7]),
+        torch.tensor([600, 500, 0]),
+        torch.tensor([[20, 1], [-1, -20], [0, 0]]),
+    )
+    found = resident_module._gathered(row, base, channel, steps, 2, (5, 6))
+    for box, first, apart, (down, along) in zip(found, base.tolist(), channel.tolist(), steps.tolist(), strict=True):
+        places = [[[first + c * apart + i * down + j * along for j in range(6)] for i in range(5)] for c in range(2)]
+        assert torch.equal(box, row[torch.tensor(places)])
 
 
 def test_a_step_gives_the_same_batch_in_any_run() -> None:
