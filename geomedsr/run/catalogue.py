@@ -77,7 +77,7 @@ class Summary:
 
     @property
     def gain(self) -> float | None:
-        """Decibels over cubic on its test images: as judged, with the nominal degradation, else as the training found."""
+        """Decibels over cubic on its test images: as judged, by the nominal degradation, else as trained."""
         found = self.judged.get("gain_in", self.scores.get("gain"))
         return None if found is None else float(found)
 
