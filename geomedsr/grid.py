@@ -180,10 +180,8 @@ class Grid:
         if not all(math.isfinite(value) for row in self.affine for value in row):
             raise GridError(f"The affine has a value that is not finite: {self.affine}.")
         with np.errstate(all="ignore"):
-            spacing = self.spacing
-            volume = abs(float(np.linalg.det(self.matrix[:-1, :-1])))
-        # Relative to the spacings, so that a grid in degrees is judged like a grid in millimetres; numbers too large
-        # to be multiplied are no more than they.
+            spacing, volume = self.spacing, abs(float(np.linalg.det(self.matrix[:-1, :-1])))
+        # Relative to the spacings, as a grid may be in degrees; numbers too large to be multiplied fail as well.
         if not (min(spacing) > 0 and volume > 1e-9 * math.prod(spacing)):
             raise GridError(f"The affine is singular (spacing {spacing}): its axes do not span the space.")
 
