@@ -18,7 +18,7 @@ import geomedsr
 from benchmarks.hostile._case import Command, case
 from benchmarks.hostile.nifti import image
 
-SHIPPED = Path(geomedsr.__file__).parent / "models" / "mri-t1-x2"
+SHIPPED = Path(geomedsr.__file__).parent / "models" / "mri-t1-x2-tiny"
 
 
 class _Owned:
