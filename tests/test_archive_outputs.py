@@ -57,7 +57,7 @@ def test_an_output_that_comes_out_wrong_stops_no_other(
         patch.setattr(job, "check_output", suspicious)
         assert run_command(command(scenes, out, "--json", *where)) == 4
     named = {Path(one["output"]).name: one for one in reports(capsys)}
-    assert {name: one["status"] for name, one in told.items()} == {
+    assert {name: one["status"] for name, one in named.items()} == {
         "a.zarr": "done",
         "b.zarr": "failed",
         "c.zarr": "done",
