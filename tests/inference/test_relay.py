@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -236,6 +237,23 @@ def test_devices_share_a_job_and_give_what_the_host_gives(
     assert all(stand.settled for stand in stands)
     assert sum(stand.locks for stand in stands) <= 2 * (DEPTH * count + 2)
     assert outcome.tiles > 8
+
+
+class Slow(Image):
+    """An image that is written long after it was given its voxels."""
+
+    def write(self, box: Box, voxels: Voxels) -> None:
+        time.sleep(0.01)
+        super().write(box, voxels)
+
+
+def test_a_result_is_written_before_its_place_is_given_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, network = scene("float32"), interpolate.build(PLANE)
+    expected, slow = finer(source), finer(source)
+    found = Slow(slow.spec, slow.voxels)
+    Upscaler(network, None, tile=(13,)).run(source, expected)
+    through_stands(monkeypatch, source, found, [Stand()], network, tile=(13,))
+    assert np.array_equal(found.voxels, expected.voxels)
 
 
 class Drawer(Image):
