@@ -23,6 +23,7 @@ from torch import Tensor
 from geomedsr import registry
 from geomedsr.data.intensity import IntensityRule
 from geomedsr.degradations._degradation import Degradation
+from geomedsr.degradations.mixture import Mixture
 from geomedsr.errors import GeomedsrError, ModelError, RecipeError
 from geomedsr.grid import Factor
 from geomedsr.networks._consistency import AxisMatrix, Consistent
@@ -39,6 +40,7 @@ __all__ = [
     "build_degradation",
     "build_network",
     "check_weights",
+    "nominal_degradation",
     "start_weights",
 ]
 
@@ -209,6 +211,18 @@ def build_degradation(recipe: Recipe) -> Degradation:
     part = recipe.degradation
     degradation: Degradation = built("degradation", part, registry.load("degradations", part.name).build)
     return degradation
+
+
+def nominal_degradation(recipe: Recipe) -> tuple[str, Degradation]:
+    """The degradation that a model's outputs are held against, by name: of a mixture its first part.
+
+    Raises:
+        RecipeError: there is no such degradation, or it takes no such setting.
+    """
+    degradation, part = build_degradation(recipe), recipe.degradation
+    if isinstance(degradation, Mixture):
+        return str(part.settings.get("of", ({"name": part.name},))[0]["name"]), degradation.nominal
+    return part.name, degradation
 
 
 def _consistent(network: Network, recipe: Recipe) -> Network:

@@ -361,11 +361,11 @@ from geomedsr.inference.backend import TorchBackend
 
 flag, a = Path(sys.argv.pop(1)), torch.ones(5000, 5000)
 
-def busy(self, batch):
+def busy(self, *given):
     flag.touch()
     return a @ a  # seconds in which no handler of Python's is called
 
-TorchBackend.run = busy
+TorchBackend.run = TorchBackend.feed = busy
 cli.main()
 """
 
