@@ -71,7 +71,7 @@ def test_a_killed_worker_is_survived(
     def killing(self: Any, outcome: Any) -> None:
         take(self, outcome)
         process = next(iter(scheduler.workers.values())).process.process
-        if len(killed) < 2 and process is not None:
+        if len(killed) < 2 and process is not None and process.pid is not None:
             with suppress(ProcessLookupError):  # there is none while the next worker is started
                 os.kill(process.pid, signal.SIGKILL)
                 killed.append(process.pid)
