@@ -337,12 +337,22 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     assert time.perf_counter() - began < 2
 
 
+def started(command: list[str], env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    """A process that hears signals, though the tests may run where they are ignored (behind nohup, or a shell's &)."""
+
+    def hear() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env, preexec_fn=hear)
+
+
 def test_interrupted_it_leaves_nothing_and_the_old_output_as_it_was(tmp_path: Path) -> None:
     source, out = volume(tmp_path / "scan.nii", (160, 160, 120)), tmp_path / "fine.nii.gz"
     out.write_bytes(b"the old output")
     arguments = ["upscale", str(source), "-o", str(out), "-m", "lanczos", "--scale", "3", "--overwrite"]
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
-        process = subprocess.Popen([sys.executable, "-m", "geomedsr", *arguments], stderr=subprocess.PIPE, text=True)
+        process = started([sys.executable, "-m", "geomedsr", *arguments])
         while process.poll() is None and not leftovers(tmp_path):
             time.sleep(0.01)
         os.kill(process.pid, number)
@@ -377,7 +387,7 @@ def test_a_second_interrupt_ends_at_once_and_the_old_output_stays(tmp_path: Path
     arguments = ["upscale", str(source), "-o", str(out), *LINEAR, "--overwrite"]
     settings = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", BUSY, str(flag), *arguments]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=settings)
+    process = started(command, env=settings)
     while process.poll() is None and not flag.exists():
         time.sleep(0.01)
     time.sleep(0.3)
