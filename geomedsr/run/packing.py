@@ -24,7 +24,7 @@ from geomedsr.io import format_of, suffix_of
 if TYPE_CHECKING:
     from geomedsr.recipe import Recipe
 
-__all__ = ["is_pack", "open_packed", "pack_files", "stem_of"]
+__all__ = ["Packed", "is_pack", "open_packed", "pack_files", "stem_of"]
 
 _ABOUT, _VOXELS, _INDEX = "image.json", "voxels.zarr", "pack.json"
 _FORMAT = 1

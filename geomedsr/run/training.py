@@ -54,12 +54,12 @@ def train_files(
         OutputError: `out` holds something already and this is no resumed run, or nothing can be written there.
         WriteFailedError: the disk is full, or refuses.
     """
-    from geomedsr.run.pack import packed
+    from geomedsr.run.cache import cached
     from geomedsr.training.loop import train
 
     _check_out(out, resume or finish)
     plain = _opener_of(data)
-    opener = plain if cache is None else lambda path: packed(path, cache, plain)
+    opener = plain if cache is None else lambda path: cached(path, cache, plain)
     subjects = open_subjects(recipe, data, opener)
     try:
         model = train(

@@ -22,7 +22,7 @@ from geomedsr.image import Image, ImageSpec, Source, Voxels
 from geomedsr.io import format_of
 from geomedsr.networks.interpolate import Interpolate
 from geomedsr.recipe import Recipe
-from geomedsr.run.pack import packed
+from geomedsr.run.cache import cached
 from geomedsr.run.training import open_subjects, train_files
 from geomedsr.task import Task
 from geomedsr.training.validation import planes_of
@@ -187,13 +187,13 @@ def test_the_cache_keeps_every_bit_and_reads_the_file_once(tmp_path: Path) -> No
 
     cache = tmp_path / "cache"
     for _ in range(2):
-        source = packed(path, cache, opener)
+        source = cached(path, cache, opener)
         np.testing.assert_array_equal(source.read(Box.whole((30, 22, 24))), image.voxels)
         assert source.spec == image.spec
     assert sources[0].reads > 0
     assert sources[1].reads == 0
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    packed(path, cache, opener)
+    cached(path, cache, opener)
     assert len(list(cache.iterdir())) == 2, "a changed file is packed anew"
 
 

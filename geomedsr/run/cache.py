@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from geomedsr.errors import OutputError
 from geomedsr.grid import Box, Shape
-from geomedsr.image import ImageSpec, Source, Voxels
+from geomedsr.image import ImageSpec, Source
 from geomedsr.io import suffix_of
+from geomedsr.run.packing import Packed
 
-__all__ = ["packed"]
+__all__ = ["cached"]
 
-_VERSION = "1"
+_VERSION = "2"
 """Changes when what is packed does, so that older caches are left alone."""
 
 _CHUNK = 1 << 15
@@ -32,7 +32,7 @@ _REFERENCES = (".vrt",)
 """Files that hold no voxels but name others that do: their own hash says nothing, so they are read as they are."""
 
 
-def packed(path: Path, cache: Path, opener: Callable[[Path], Source]) -> Source:
+def cached(path: Path, cache: Path, opener: Callable[[Path], Source]) -> Source:
     """The image at `path`, read from the cache, where it is written first if it is new.
 
     Raises:
@@ -53,30 +53,14 @@ def packed(path: Path, cache: Path, opener: Callable[[Path], Source]) -> Source:
             raise OutputError(f"The cache {cache} cannot be made: {error.strerror}.") from error
         _write(source, target)
     source.close()
-    return _Packed(source.spec, zarr_archive.open_source(target))
-
-
-@dataclass
-class _Packed:
-    """The packed voxels under the spec of the image that they were."""
-
-    spec: ImageSpec
-    source: Source
-
-    def read(self, box: Box) -> Voxels:
-        """The voxels of a box."""
-        return self.source.read(box)
-
-    def close(self) -> None:
-        """Lets go of the packed file's handles."""
-        self.source.close()
+    return Packed(source.spec, zarr_archive.open_source(target))
 
 
 def _write(source: Source, target: Path) -> None:
     from geomedsr.io import zarr_archive
 
     spec = ImageSpec(source.spec.grid, source.spec.channels, np.dtype(np.float32), chunks=_chunks(source.spec))
-    sink = zarr_archive.create_sink(target, spec, {"compressor": "none"})
+    sink = zarr_archive.create_sink(target, spec, {"compressor": "none", "layout": "plain"})
     try:
         for box in Box.whole(spec.grid.shape).split(sink.spec.chunks or spec.grid.shape):
             sink.write(box, source.read(box))
