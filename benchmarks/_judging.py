@@ -28,7 +28,7 @@ from geomedsr.recipe import Files, Recipe
 from geomedsr.run.catalogue import shipped, summary
 from geomedsr.run.channels import Selected, parse_bands
 from geomedsr.run.judgement import OWN, Judgement, Row
-from geomedsr.run.simulating import Judge, nominal
+from geomedsr.run.simulating import Judge
 from geomedsr.stage import Part
 from geomedsr.training.likeness import likeness
 from geomedsr.training.validation import Pair, planes_of
@@ -109,7 +109,7 @@ def degradations(recipe: Recipe) -> dict[str, Part]:
     kind = "mri-slices" if recipe.modality == "mri" and min(recipe.factor) == 1 else recipe.modality
     table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))[kind]["degradations"]
     others = {name: Part.model_validate(values) for name, values in table.items()}
-    return {OWN: nominal(recipe), **{name: part for name, part in others.items() if part != nominal(recipe)}}
+    return {OWN: recipe.nominal, **{name: part for name, part in others.items() if part != recipe.nominal}}
 
 
 def methods(folder: Path, model: Model) -> dict[str, str]:
@@ -210,8 +210,7 @@ class _Bench:
         """Coarse and fine planes (or the whole) of an image, by the model's own degradation, without the margin."""
         assert self.model.recipe is not None
         noise = torch.Generator().manual_seed(self.model.recipe.seed)
-        own = self.model.recipe.model_copy(update={"degradation": nominal(self.model.recipe)})
-        degradation = build_degradation(own)
+        degradation = build_degradation(self.model.recipe, self.model.recipe.nominal)
         found = planes_of(self.subject(one, part), degradation, self.model.network, PLANES, noise)
         return [self._inside(pair) for pair in found]
 

@@ -29,7 +29,6 @@ from geomedsr.model import build_degradation
 from geomedsr.networks._network import Network
 from geomedsr.networks.interpolate import upsample
 from geomedsr.recipe import Recipe, read_recipe
-from geomedsr.run.simulating import nominal
 from geomedsr.run.training import open_subjects, train_files
 from geomedsr.task import Task
 from geomedsr.training.loop import Subjects, _pairs  # the very batches that the program trains on
@@ -150,7 +149,7 @@ def plainly_trained(recipe: Recipe, subjects: Subjects, name: str, device: str, 
 
 def row(recipe: Recipe, subjects: Subjects, told: str, network: Network, minutes: float) -> float:
     """Prints how a network scores on the test images, and gives its PSNR."""
-    degradation = build_degradation(recipe.model_copy(update={"degradation": nominal(recipe)}))
+    degradation = build_degradation(recipe, recipe.nominal)
     found = mean(score(network, subjects.test, degradation, PLANES, recipe.seed))
     scores = f"{found['psnr']:.2f} | {found['ssim']:.4f} | {found['gain']:+.2f}"
     print(f"| {told} | {network.parameter_count:,} | {scores} | {minutes:.1f} |", flush=True)

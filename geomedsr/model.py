@@ -23,13 +23,12 @@ from torch import Tensor
 from geomedsr import registry
 from geomedsr.data.intensity import IntensityRule
 from geomedsr.degradations._degradation import Degradation
-from geomedsr.degradations.mixture import Mixture
 from geomedsr.errors import GeomedsrError, ModelError, RecipeError
 from geomedsr.grid import Factor
 from geomedsr.networks._consistency import AxisMatrix, Consistent
 from geomedsr.networks._network import Network
 from geomedsr.networks.interpolate import KERNELS, Interpolate
-from geomedsr.recipe import Recipe, built
+from geomedsr.recipe import Part, Recipe, built
 from geomedsr.task import Task
 
 __all__ = [
@@ -40,7 +39,6 @@ __all__ = [
     "build_degradation",
     "build_network",
     "check_weights",
-    "nominal_degradation",
     "start_weights",
 ]
 
@@ -202,27 +200,15 @@ def build_network(recipe: Recipe, part: dict[str, Any] | None = None) -> Network
     return network if recipe.consistency is None else _consistent(network, recipe)
 
 
-def build_degradation(recipe: Recipe) -> Degradation:
-    """The recipe's degradation.
+def build_degradation(recipe: Recipe, part: Part | None = None) -> Degradation:
+    """The recipe's degradation, or another one in its place.
 
     Raises:
         RecipeError: there is no such degradation, or it takes no such setting.
     """
-    part = recipe.degradation
+    part = part or recipe.degradation
     degradation: Degradation = built("degradation", part, registry.load("degradations", part.name).build)
     return degradation
-
-
-def nominal_degradation(recipe: Recipe) -> tuple[str, Degradation]:
-    """The degradation that a model's outputs are held against, by name: of a mixture its first part.
-
-    Raises:
-        RecipeError: there is no such degradation, or it takes no such setting.
-    """
-    degradation, part = build_degradation(recipe), recipe.degradation
-    if isinstance(degradation, Mixture):
-        return str(part.settings.get("of", ({"name": part.name},))[0]["name"]), degradation.nominal
-    return part.name, degradation
 
 
 def _consistent(network: Network, recipe: Recipe) -> Network:

@@ -217,6 +217,18 @@ class Recipe(Section):
         return (first, *self.then)
 
     @property
+    def nominal(self) -> Part:
+        """The degradation that results are held against: of a mixture the first, drawn for no image at random.
+
+        Example:
+            >>> mixture = Part.model_validate({"name": "mixture", "of": [{"name": "kspace"}, {"name": "blind"}]})
+            >>> Recipe.model_construct(degradation=mixture).nominal.name
+            'kspace'
+        """
+        first = self.degradation.settings.get("of", [])[:1] if self.degradation.name == "mixture" else []
+        return Part.model_validate(first[0]) if first else self.degradation
+
+    @property
     def task(self) -> Task:
         """What the network is asked to do."""
         return Task(len(self.factor), len(self.channels), self.factor)

@@ -408,14 +408,6 @@ def test_a_mixture_is_the_same_run_apart_and_together() -> None:
     torch.testing.assert_close(apart, together)
 
 
-def test_a_mixture_is_nominally_its_first_part() -> None:
-    mixture = make("mixture", of=[{"name": "bicubic"}, {"name": "kspace"}])
-    assert isinstance(mixture, Mixture)
-    assert mixture.reach is None
-    hr = torch.rand(1, 1, 16, 16, generator=rng())
-    assert torch.equal(mixture.nominal(hr, (2, 2), rng()), make("bicubic")(hr, (2, 2), rng()))
-
-
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

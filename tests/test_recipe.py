@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import SMALL_RECIPE
 
 from geomedsr.errors import RecipeError
 from geomedsr.recipe import Part, Recipe, built, read_recipe
@@ -123,3 +124,15 @@ def test_a_wrong_setting_names_the_plugin() -> None:
         built("network", part(depth=3), make)
     with pytest.raises(RecipeError, match="network edsr: the width is at least 1"):
         built("network", part(width=0), make)
+
+
+@pytest.mark.parametrize(
+    ("degradation", "nominal"),
+    [
+        ("{name: kspace}", "kspace"),
+        ("{name: mixture, of: [{name: sensor, mtf: 0.2}, {name: bicubic}]}", "sensor"),
+        ("{name: mixture}", "mixture"),
+    ],
+)
+def test_a_mixture_is_nominally_its_first_part(degradation: str, nominal: str) -> None:
+    assert Recipe.from_yaml(SMALL_RECIPE, "small", {"degradation": degradation}).nominal.name == nominal

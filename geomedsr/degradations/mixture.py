@@ -44,11 +44,6 @@ class Mixture:
         self.reach = None if None in reaches else max(reach for reach in reaches if reach is not None)
         self.noise = Noise.of(noise, "gaussian")
 
-    @property
-    def nominal(self) -> Degradation:
-        """The one that comes first."""
-        return self.parts[0]
-
     def __call__(self, hr: Tensor, factor: Factor, rng: torch.Generator) -> Tensor:
         """The coarse batch."""
         drawn = torch.rand(hr.shape[0], generator=rng, device=rng.device).to(hr.device)

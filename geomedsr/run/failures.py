@@ -14,7 +14,7 @@ from geomedsr.errors import InputError
 from geomedsr.grid import Box
 from geomedsr.image import Image, Voxels
 from geomedsr.io import format_of
-from geomedsr.run.simulating import Judge, nominal
+from geomedsr.run.simulating import Judge
 from geomedsr.stage import Part
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def draw_failures(model: Model, folder: Path, samples: Path) -> list[Failure]:
 def _cases(model: Model) -> Iterator[tuple[str, Part | None]]:
     """What is done to the sample, by the heading of the case; None is the model's own degradation."""
     assert model.recipe is not None
-    own = nominal(model.recipe)
+    own = model.recipe.nominal
     yield "Where it errs most", None
     yield "An input with 6 % noise", Part.model_validate({"name": own.name, **own.settings, "noise": 0.06})
     if min(model.task.factor) == 1:

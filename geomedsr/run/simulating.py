@@ -19,10 +19,9 @@ from geomedsr.run.planning import Settings, upscaler_for
 
 if TYPE_CHECKING:
     from geomedsr.model import Model
-    from geomedsr.recipe import Recipe
     from geomedsr.stage import Part
 
-__all__ = ["BASELINE", "Judge", "nominal"]
+__all__ = ["BASELINE", "Judge"]
 
 BASELINE = "cubic"
 
@@ -92,8 +91,7 @@ class Judge:
 
         model = self.model
         assert model.recipe is not None
-        part = self.degradation or nominal(model.recipe)
-        degradation = build_degradation(model.recipe.model_copy(update={"degradation": part}))
+        degradation = build_degradation(model.recipe, self.degradation or model.recipe.nominal)
         intensity = model.intensity.fit(hr)
         invalid = ~np.isfinite(hr.voxels)
         axes = tuple(range(hr.spec.grid.ndim))
@@ -104,22 +102,6 @@ class Judge:
         voxels[_any(invalid, factor)] = np.nan
         spec = replace(hr.spec, grid=hr.spec.grid.downscaled(factor), dtype=np.dtype(np.float32), chunks=None)
         return Image(spec, voxels)
-
-
-def nominal(recipe: Recipe) -> Part:
-    """The degradation that a recipe's results are held against: of a mixture the first, drawn for no image at random.
-
-    Example:
-        >>> from geomedsr.recipe import Recipe
-        >>> from geomedsr.stage import Part
-        >>> mixture = Part.model_validate({"name": "mixture", "of": [{"name": "kspace"}, {"name": "blind"}]})
-        >>> nominal(Recipe.model_construct(degradation=mixture)).name
-        'kspace'
-    """
-    from geomedsr.stage import Part
-
-    part = recipe.degradation
-    return Part.model_validate(part.settings["of"][0]) if part.name == "mixture" else part
 
 
 def _settings(name: str) -> Settings:

@@ -11,7 +11,7 @@ import torch
 from geomedsr.degradations._degradation import Degradation, Separable
 from geomedsr.grid import Factor
 from geomedsr.image import Voxels
-from geomedsr.model import Model, nominal_degradation
+from geomedsr.model import Model, build_degradation
 from geomedsr.networks.interpolate import upsample
 
 __all__ = ["AVERAGE", "Linear", "averaged", "degradation_of", "interpolated", "linear_part"]
@@ -63,7 +63,8 @@ def degradation_of(model: Model, channels: int) -> Linear:
     """How a model's outputs are made coarse again: by its own degradation, or by the average where that has no map."""
     if model.recipe is None:
         return AVERAGE
-    return linear_part(*nominal_degradation(model.recipe), channels) or AVERAGE
+    part = model.recipe.nominal
+    return linear_part(part.name, build_degradation(model.recipe, part), channels) or AVERAGE
 
 
 def linear_part(name: str, degradation: Degradation, channels: int) -> Linear | None:

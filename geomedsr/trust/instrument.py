@@ -11,7 +11,7 @@ from torch import Tensor
 from geomedsr.degradations.slice_profile import SliceProfile
 from geomedsr.errors import RecipeError
 from geomedsr.grid import Factor, Shape
-from geomedsr.model import nominal_degradation
+from geomedsr.model import build_degradation
 from geomedsr.networks._consistency import AxisMatrix
 from geomedsr.recipe import Recipe
 
@@ -60,13 +60,12 @@ def instrument_of(recipe: Recipe | None, factor: Factor) -> Instrument:
     if recipe is None:
         return _average(factor, "an interpolation was made for none")
     try:
-        name, degradation = nominal_degradation(recipe)
-        matrix: AxisMatrix = degradation.matrix  # type: ignore[attr-defined]
+        matrix: AxisMatrix = build_degradation(recipe, recipe.nominal).matrix  # type: ignore[attr-defined]
         largest = max(factor)
         matrix(8 * largest, largest)
     except (AttributeError, ValueError, RecipeError):
         return _average(factor, f"the model's own, {recipe.degradation.name}, differs from image to image")
-    return Instrument(name, matrix, factor)
+    return Instrument(recipe.nominal.name, matrix, factor)
 
 
 def _average(factor: Factor, why: str) -> Instrument:
