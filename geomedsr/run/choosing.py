@@ -214,9 +214,10 @@ def _why(one: Summary, wanted: _Wanted) -> str:
 def _nothing(wanted: _Wanted, doubts: dict[str, str]) -> str:
     found = "; ".join(f"{name} {doubt}" for name, doubt in doubts.items())
     asked = f", asked for {_by(wanted.scale)} times finer" if wanted.scale else ""
+    scale = ",".join(map(str, wanted.scale or (2,)))
     return (
         f"No model in the package fits {wanted.file} ({wanted.told()}{asked}): {found or 'there is none of its kind'}. "
-        "Name one with -m to use it all the same, or interpolate: -m cubic --scale 2."
+        f"Name one with -m to use it all the same, or interpolate: -m cubic --scale {scale}."
     )
 
 
