@@ -128,7 +128,8 @@ def test_where_nothing_fits_it_says_what_was_found_and_what_there_is(
     with pytest.raises(ModelError) as raised:
         choose(Path("a.tif"), spec, scale)
     assert said in str(raised.value)
-    assert "Name one with -m to use it all the same, or interpolate: -m cubic --scale 2." in str(raised.value)
+    asked = scale[0] if scale else 2
+    assert f"Name one with -m to use it all the same, or interpolate: -m cubic --scale {asked}." in str(raised.value)
 
 
 def test_an_image_that_could_be_anything_is_not_guessed() -> None:
