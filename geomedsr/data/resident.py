@@ -1,8 +1,6 @@
 """Pairs made where the network is: all training images lie on the device, and a batch is a few operations there.
 
-Every image is laid end to end in one row of numbers. A patch is then a place in that row and a step along each axis: a
-flip is a negative step, a turn exchanges two steps, and one gather takes the patches of a whole batch from images of
-any shapes. Nothing is waited for, so the device is never idle for want of data.
+Nothing is waited for, so the device is never idle for want of data.
 """
 
 from __future__ import annotations
@@ -10,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geomedsr.data.augment import Augment
+from geomedsr.data.row import Row, Table, cut_boxes, gathered, numbers_on
 from geomedsr.data.sampling import PatchSampler
 from geomedsr.data.subject import Subject
 from geomedsr.degradations._degradation import Degradation
@@ -57,7 +55,7 @@ class ResidentPairs:
         self.size, self.seed, self.device = batch, seed, device
         subjects = patches.subjects
         _check_fits(subjects, device)
-        row = _Row()
+        row = Row()
         self.images = row.table([_whole(one) for one in subjects], subjects, device)
         self.coarse = row.table([_whole(one.coarse) if one.coarse else None for one in subjects], subjects, device)
         self.masks = row.table([_mask(one) for one in subjects], subjects, device)
@@ -181,11 +179,11 @@ class ResidentPairs:
         start = (places.start - places.context).gather(1, turn)
         start = torch.where(flip, self.choices.room - start, start)
         lr = self.degradation(context, self.factor, generator)
-        lr = _cut(lr, start // self.choices.factor, _over(patch, self.factor))
+        lr = cut_boxes(lr, start // self.choices.factor, _over(patch, self.factor))
         if not self.any_paired:
-            return lr, _cut(context, start, patch)
+            return lr, cut_boxes(context, start, patch)
         paired = self.paired[places.which].reshape(-1, *[1] * (lr.ndim - 1))
-        return torch.where(paired, self._true(places, turn, flip), lr), _cut(context, start, patch)
+        return torch.where(paired, self._true(places, turn, flip), lr), cut_boxes(context, start, patch)
 
     def _true(self, places: _Places, turn: Tensor | None = None, flip: Tensor | None = None) -> Tensor:
         """The true coarse patches; zeros for subjects without."""
@@ -202,7 +200,7 @@ class ResidentPairs:
 
     def _taken(
         self,
-        table: _Table,
+        table: Table,
         places: _Places,
         start: Tensor,
         shape: Shape,
@@ -219,9 +217,9 @@ class ResidentPairs:
         base = table.offset[which] + (places.plane * table.planes[which]).sum(1) + (start * steps).sum(1)
         if turn is not None and flip is not None:
             steps = steps.gather(1, turn)
-            base = base + (flip * (_numbers(shape, self.device) - 1) * steps).sum(1)
+            base = base + (flip * (numbers_on(shape, self.device) - 1) * steps).sum(1)
             steps = torch.where(flip, -steps, steps)
-        return _gathered(self.voxels, base, table.channel[which], steps, channels, shape)
+        return gathered(self.voxels, base, table.channel[which], steps, channels, shape)
 
 
 @dataclass(frozen=True)
@@ -259,44 +257,6 @@ class _Places:
         return _Places(self.which[index], self.plane[index], self.start[index], self.context[index])
 
 
-@dataclass(frozen=True)
-class _Table:
-    """Where each subject's image lies in the row, and how far apart its voxels are.
-
-    Shape: (N,), (N,), (N, 1), (N, ndim)
-    """
-
-    offset: Tensor
-    channel: Tensor
-    planes: Tensor
-    steps: Tensor
-
-
-class _Row:
-    """The numbers of all images, end to end. It begins with a 1, which stands for masks and coarse images not there."""
-
-    def __init__(self) -> None:
-        self.parts: list[Voxels] = [np.ones(1, np.float32)]
-        self.length = 1
-
-    def table(self, images: Sequence[Voxels | None], subjects: Sequence[Subject], device: torch.device) -> _Table:
-        """Lays the images down."""
-        rows = [self._line(image, subject) for image, subject in zip(images, subjects, strict=True)]
-        return _Table(*(torch.tensor(column, device=device) for column in zip(*rows, strict=True)))
-
-    def _line(self, image: Voxels | None, subject: Subject) -> tuple[int, int, list[int], list[int]]:
-        """Where an image begins, and its steps: from channel to channel, across planes, along a patch's axes."""
-        if image is None:
-            return 0, 0, [0], [0] * len(subject.axes)
-        offset, self.length = self.length, self.length + image.size
-        others = [axis for axis in range(image.ndim - 1) if axis not in subject.axes]
-        # Plane by plane, so that what a patch takes lies together.
-        laid = image.transpose(0, *(1 + axis for axis in (*others, *subject.axes)))
-        self.parts.append(laid.reshape(-1))
-        channel, *steps = (math.prod(laid.shape[axis + 1 :]) for axis in range(laid.ndim))
-        return offset, channel, [*steps[: len(others)], 0][:1], steps[len(others) :]
-
-
 def _whole(subject: Subject) -> Voxels:
     source = subject.source
     voxels = subject.intensity.apply(source.read(Box.whole(source.spec.grid.shape)))
@@ -313,47 +273,6 @@ def _mask(subject: Subject) -> Voxels | None:
 def _below(counts: Tensor, uniform: Tensor) -> Tensor:
     """Whole numbers from 0 up to the counts, out of uniform ones from 0 to 1."""
     return torch.minimum((uniform * counts).long(), counts - 1)
-
-
-@lru_cache(maxsize=64)
-def _numbers(values: tuple[int, ...], device: torch.device) -> Tensor:
-    """The numbers on the device; sent there once, as sending waits for all that the device has to do."""
-    return torch.tensor(values, device=device)
-
-
-def _gathered(row: Tensor, base: Tensor, channel: Tensor, steps: Tensor, channels: int, shape: Shape) -> Tensor:
-    """Boxes out of a row of numbers: where each begins, and its step from channel to channel and along each axis.
-
-    Shape: (B,), (B,), (B, ndim) to (B, channels, *shape)
-    """
-    if row.device.type == "cpu":
-        return _copied(row, base, torch.cat([channel.reshape(-1, 1), steps], 1), (channels, *shape))
-    index = base[:, None] + channel[:, None] * torch.arange(channels, device=row.device)
-    for axis, n in enumerate(shape):
-        along = steps[:, axis, None] * torch.arange(n, device=row.device)
-        index = index[..., None] + along.reshape(len(along), *[1] * (index.ndim - 1), n)
-    return row.take(index)
-
-
-def _copied(row: Tensor, base: Tensor, steps: Tensor, shape: Shape) -> Tensor:
-    """The same by the processor, which copies out of strided views faster than from a list of places.
-
-    Shape: (B,), (B, 1 + ndim) to (B, *shape), channels first
-    """
-    voxels, boxes = row.numpy(), np.empty((len(base), *shape), np.float32)
-    size = voxels.itemsize
-    for box, first, step in zip(boxes, base.tolist(), steps.tolist(), strict=True):
-        box[...] = np.ndarray(shape, voxels.dtype, voxels, first * size, [size * n for n in step])
-    return torch.from_numpy(boxes)
-
-
-def _cut(x: Tensor, start: Tensor, shape: Shape) -> Tensor:
-    """A box of each image of a batch, each from a start of its own."""
-    x = x.contiguous()
-    steps = _numbers(x.stride()[2:], x.device).expand(len(x), -1)
-    base = torch.arange(len(x), device=x.device) * x.stride(0) + (start * steps).sum(1)
-    channel = torch.full_like(base, x.stride(1))
-    return _gathered(x.reshape(-1), base, channel, steps, x.shape[1], shape)
 
 
 def _over(shape: Shape, factor: Factor) -> Shape:

@@ -11,10 +11,10 @@ import torch
 from support import SMALL_RECIPE, shapes, subjects
 from torch import Tensor
 
-from geomedsr.data import resident as resident_module
 from geomedsr.data.augment import Augment
 from geomedsr.data.intensity import Intensity
 from geomedsr.data.resident import ResidentPairs
+from geomedsr.data.row import gathered
 from geomedsr.data.sampling import PatchSampler, Subject
 from geomedsr.degradations._degradation import Degradation
 from geomedsr.degradations.kspace import KSpace
@@ -116,7 +116,7 @@ def test_views_and_lists_of_places_take_the_same_voxels() -> None:
         torch.tensor([600, 500, 0]),
         torch.tensor([[20, 1], [-1, -20], [0, 0]]),
     )
-    found = resident_module._gathered(row, base, channel, steps, 2, (5, 6))
+    found = gathered(row, base, channel, steps, 2, (5, 6))
     for box, first, apart, (down, along) in zip(found, base.tolist(), channel.tolist(), steps.tolist(), strict=True):
         places = [[[first + c * apart + i * down + j * along for j in range(6)] for i in range(5)] for c in range(2)]
         assert torch.equal(box, row[torch.tensor(places)])
