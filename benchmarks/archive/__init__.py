@@ -1,0 +1,1 @@
+"""What archives cost, and what they survive."""
