@@ -85,6 +85,7 @@ def scene(channels: tuple[str, ...] = S2, spacing: float = 10.0) -> ImageSpec:
         ((0.9, 0.9, 4.4), (24, 24, 24), (1, 1, 3), "thick-x3"),
         ((0.9, 0.9, 4.4), (24, 24, 24), (2,), "t1-x2"),
         ((4.0, 1.0, 1.0), (24, 24, 24), None, "t1-x2"),
+        ((1.2, 1.0, 1.0), (24, 24, 24), (1, 2, 2), "t1-x2"),
     ],
 )
 def test_a_scan_gets_the_model_of_its_shape(
@@ -147,6 +148,7 @@ def test_thick_slices_are_pointed_out_to_who_named_another_model() -> None:
     assert "4.0 times as far apart" in said
     assert "thick-x4" in said
     assert thick_slices(thick, "thick-x3") is None
+    assert thick_slices(thick, "ct-x2") is None
     assert thick_slices(scene(), "s2-x2") is None
 
 

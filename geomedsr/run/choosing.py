@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,8 +101,10 @@ def thick_slices(spec: ImageSpec, name: str) -> str | None:
     """A sentence where slices are thick, and a model of the package would make them finer across rather than within."""
     if kind_of(spec) != "medical" or min(summary(name).factor or (1,)) == 1:
         return None
-    wanted = _Wanted("", spec, "mri", None, None)
-    others = [one for one in map(summary, shipped()) if min(one.factor) == 1 and _doubt(one, wanted) is None]
+    modality = summary(name).modality
+    wanted = _Wanted("", spec, modality, None, None)
+    across = [one for one in map(summary, shipped()) if min(one.factor) == 1 and modality in (one.modality, "any")]
+    others = [one for one in across if _doubt(one, wanted) is None]
     if wanted.thickness < _THICK or not others:
         return None
     best = min(others, key=lambda one: _distance(one, wanted))
@@ -154,7 +155,7 @@ def _doubt(one: Summary, wanted: _Wanted) -> str | None:
         return f"works on volumes of at least {_FLAT} voxels on each axis"
     if not _has_channels(one, wanted):
         return f"needs {', '.join(one.channels)} by name, or --bands"
-    if wanted.scale is not None and not _is_asked(one, wanted.scale):
+    if wanted.scale is not None and not _is_asked(one, wanted):
         return f"makes {_by(one.factor)} times finer"
     if min(one.factor) == 1 and (wanted.thickness < _THICK or one.factor[wanted.across or 0] == 1):
         return f"is for thick slices across axis {1 + max(range(3), key=lambda axis: one.factor[axis])} of the file"
@@ -178,11 +179,17 @@ def _has_channels(one: Summary, wanted: _Wanted) -> bool:
     return choose_by_name(one, wanted.spec)
 
 
-def _is_asked(one: Summary, scale: Sequence[int]) -> bool:
-    """Whether a factor is the one that `--scale` asks for: one number is for all axes that become finer."""
+def _is_asked(one: Summary, wanted: _Wanted) -> bool:
+    """Whether a factor is the one that `--scale` asks for: one number is for all axes that become finer, as many as the
+    image has are for its own axes, of which a planar model leaves that across its slices.
+    """
+    scale = wanted.scale or ()
     if len(scale) == 1:
         return set(one.factor) - {1} == {scale[0]}
-    return tuple(scale) in (one.factor, (*one.factor, 1))
+    whole = [1] * wanted.spec.grid.ndim
+    for axis, factor in zip(_used(one, wanted), one.factor, strict=True):
+        whole[axis] = factor
+    return scale in (one.factor, tuple(whole))
 
 
 def _is_variant(name: str) -> bool:
