@@ -81,8 +81,9 @@ class ResidentPairs:
         """
         generator = self._generator(step)
         places = self._places(generator)
-        chosen = places.picked(self._chosen(places, generator))
-        lr, hr = self._pairs(chosen, generator)
+        chosen, found = self._chosen(places, generator)
+        lr, hr = self._pairs(places.picked(chosen), generator)
+        hr = torch.where(found, hr, torch.nan)
         gain, offset = self.augment.gain, self.augment.offset
         each = (self.size, *[1] * (lr.ndim - 1))
         if gain > 0:
@@ -136,10 +137,11 @@ class ResidentPairs:
         context = torch.minimum((start - self.choices.aside).clamp(min=0), self.choices.last[which])
         return _Places(which, plane, start, context)
 
-    def _chosen(self, places: _Places, generator: torch.Generator) -> Tensor:
-        """Which of its places each patch takes: one that is valid and not flat, where there is such.
+    def _chosen(self, places: _Places, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Which of its places each patch takes: one that is valid and not flat, where there is such; and whether any
+        of the batch found a valid one. Without one there is nothing to learn, and the step is lost.
 
-        Shape: (B,)
+        Shape: (B,) and ()
         """
         spread, energy = self._judged(places)
         spread, energy = spread.reshape(self.size, -1), energy.reshape(self.size, -1)
@@ -153,7 +155,7 @@ class ResidentPairs:
         chosen = torch.arange(self.size, device=self.device) * spread.shape[1] + column
         # A patch that found nothing valid repeats one that did.
         valid = spread.isfinite().any(1)
-        return torch.where(valid, chosen, chosen.gather(0, valid.int().argmax(0, keepdim=True)))
+        return torch.where(valid, chosen, chosen.gather(0, valid.int().argmax(0, keepdim=True))), valid.any()
 
     def _judged(self, places: _Places) -> tuple[Tensor, Tensor]:
         """Each place's standard deviation (NaN where it may not be used) and its gradient's energy (1: all alike)."""

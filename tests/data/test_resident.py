@@ -174,6 +174,17 @@ def test_flat_places_are_passed_over() -> None:
     assert float(pairs.batch(1)[1].std(dim=(1, 2, 3)).min()) > 0.01
 
 
+def test_a_batch_without_a_valid_place_is_a_lost_step() -> None:
+    image, valid = noise(0, (1, 300, 300)), (0, slice(100, 124), slice(100, 124))
+    kept = image.voxels[valid].copy()
+    image.voxels[:] = np.nan
+    image.voxels[valid] = kept
+    pairs = resident([subject(image, (0, 1))], (16, 16), (2, 2), Average())
+    found = [pairs.batch(step)[1] for step in range(1, 9)]
+    assert any(bool(hr.isnan().all()) for hr in found)
+    assert all(bool(hr.isnan().all()) or bool((hr > 0).all()) for hr in found)
+
+
 def test_an_offset_shifts_each_pair_alike() -> None:
     patches = PatchSampler([subject(shapes(0, (1, 64, 64)), (0, 1))], (16, 16), (2, 2), 0, 0.0)
     plain, shifted = (
