@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -128,6 +129,17 @@ def test_a_format_without_its_library_is_one_sentence(data: Path, tmp_path: Path
     assert done.returncode == 2
     assert "geotiff needs rasterio, which is not installed" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_doctor_tells_of_a_library_that_is_not_there() -> None:
+    script = WITHOUT.format(missing={"rasterio"})
+    done = subprocess.run(
+        [sys.executable, "-c", script, "doctor", "--json"], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 1, done.stderr
+    found = json.loads(done.stdout)
+    assert found["gdal"] is None
+    assert "rasterio" in found["formats"]["geotiff"]
 
 
 def test_a_pack_goes_into_an_empty_folder(data: Path, tmp_path: Path) -> None:

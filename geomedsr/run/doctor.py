@@ -67,7 +67,10 @@ def _version(package: str) -> str | None:
 
 
 def _gdal() -> str | None:
-    registry.load("io", "geotiff")
+    try:
+        registry.load("io", "geotiff")
+    except ModuleNotFoundError:  # told where the formats are tried
+        return None
     # Asked of the module that the GeoTIFF reader has loaded: rasterio has one door, and this is not it.
     return getattr(sys.modules.get("rasterio"), "__gdal_version__", None)
 
