@@ -93,7 +93,10 @@ class Stage(Section):
     """A part of a training with losses, an optimiser and a schedule of its own.
 
     `keep` says which weights the stage ends with: those that scored the best `psnr` or `ssim` on the validation
-    images, or the `last`. A stage that trades PSNR for another quality keeps the last.
+    images, or the `last`. A stage that trades PSNR for another quality keeps the last. `blend` is the share of these in
+    the weights that are handed on, the rest being those that the stage began with: how far the trade goes.
+
+    Reference: `blend` is the network interpolation of Wang et al. 2018, "ESRGAN", section 3.4, arXiv:1809.00219
     """
 
     losses: tuple[LossPart, ...] = Field(min_length=1)
@@ -101,3 +104,4 @@ class Stage(Section):
     schedule: Schedule
     ema: float = Field(default=0.999, ge=0, lt=1)
     keep: Keep = "psnr"
+    blend: float = Field(default=1.0, gt=0, le=1)

@@ -114,17 +114,21 @@ def _training(model: Model, recipe: Recipe) -> str:
     return (
         f"## Training\n\nThe fine images were made coarse by `{recipe.degradation.name}` "
         f"({settings or 'its defaults'}). {_steps(done)} steps of {recipe.sampling.batch} patches of {patch} fine "
-        f"voxels, {_stages(recipe)}; {recipe.precision}, seed {recipe.seed}; the weights are those of step "
-        f"{done['chosen_step']}. {done['minutes']:.0f} minutes on {_machine(done)} with torch {done['torch']}. "
+        f"voxels, {_stages(recipe, done)}; {done.get('precision', recipe.precision)}, seed {recipe.seed}; the weights "
+        f"are those of step {done['chosen_step']}. {done['minutes']:.0f} minutes on {_machine(done)} with torch "
+        f"{done['torch']}. "
         f"The whole recipe stands in `config.json`.{_cost(model)}"
     )
 
 
-def _stages(recipe: Recipe) -> str:
+def _stages(recipe: Recipe, done: dict[str, Any]) -> str:
+    """The stages that were begun: a training that was ended before has no part of those after."""
+    begun = len(done.get("stages", ())) + 1
     each = [
         f"{' + '.join(f'{loss.weight:g} {loss.name}' for loss in stage.losses)}, {stage.optimizer.name} at "
         f"{stage.optimizer.rate:g}, average of the weights {stage.ema:g}"
-        for stage in recipe.stages
+        f"{f', {stage.blend:g} of the way from those before' if stage.blend < 1 else ''}"
+        for stage in recipe.stages[:begun]
     ]
     return each[0] if len(each) == 1 else "; then ".join(each)
 

@@ -26,7 +26,8 @@ class Progress:
     """What is counted: steps done, the stage and the step that it began after, the best score and its step.
 
     `waited` counts validations since the best one, `ended` says that the stage has no more steps, `lost` counts the
-    last steps in a row whose loss was not finite, `skipped` all of them. `stages` tells of the stages that are over.
+    last steps in a row whose loss was not finite, `skipped` all of them. `stages` tells of the stages that are over,
+    `seconds` how long all runs took that came to here.
     """
 
     step: int = 0
@@ -38,6 +39,7 @@ class Progress:
     ended: bool = False
     lost: int = 0
     skipped: int = 0
+    seconds: float = 0.0
     stages: list[dict[str, Any]] = field(default_factory=list)
 
 

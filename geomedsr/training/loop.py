@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -79,7 +78,6 @@ def train(
         RecipeError: the recipe and the images do not fit, or a checkpoint is of another recipe.
         FailedError: the loss was not finite ten times in a row.
     """
-    began = time.monotonic()
     degradation, team = build_degradation(recipe), Team(device)
     pairs = _pairs(recipe, subjects.train, degradation, team)
     check_loggers(recipe)
@@ -100,7 +98,7 @@ def train(
                 _judge(state, subjects, degradation, team, folder, log)
             else:
                 _train(state, subjects, degradation, pairs, team, folder, log, _How(bf16, speed))
-        return _finish(state, subjects, degradation, team, folder, (time.monotonic() - began) / 60)
+        return _finish(state, subjects, degradation, team, folder, bf16=bf16)
 
 
 def _train(
@@ -134,7 +132,7 @@ def _train(
             if state.progress.ended:
                 log.say(f"No better {stage.keep} in {schedule.patience} validations: the stage ends at step {step}.")
                 break
-        if state.progress.stage == len(recipe.stages) - 1:
+        if not state.has_more:
             return
         state.next_stage(_told(state, subjects, degradation, team))
         log.say(f"Stage {state.progress.stage + 1} of {len(recipe.stages)}: {_losses(state)}.")
@@ -166,7 +164,7 @@ def _told(state: State, subjects: Subjects, degradation: Degradation, team: Team
 
 
 def _finish(
-    state: State, subjects: Subjects, degradation: Degradation, team: Team, folder: Path, minutes: float
+    state: State, subjects: Subjects, degradation: Degradation, team: Team, folder: Path, *, bf16: bool
 ) -> Model:
     """Scores the test images (else the validation images) once, and writes the model folder."""
     recipe, network, progress = state.recipe, state.chosen().for_inference().eval(), state.progress
@@ -177,10 +175,11 @@ def _finish(
         scores = {"on": part, **validation.mean(found), "each": [asdict(one) for one in found]}
     training = {
         "steps": progress.step,
-        **({"planned_steps": state.total} if progress.step < state.last else {}),
+        **({"planned_steps": state.total} if progress.step < state.last or state.has_more else {}),
         "chosen_step": state.kept_step,
         "skipped_steps": progress.skipped,
-        "minutes": round(minutes, 1),
+        "precision": "bf16" if bf16 else "float32",
+        "minutes": round(state.seconds / 60, 1),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "device": team.device.type,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ class State:
         self.network.to(device, memory_format=layout).train()  # type: ignore[call-overload]
         for stage in recipe.stages:  # a mistake in any of them is told before the first begins
             Objective(recipe, stage, self.network, device).check(recipe.sampling.patch, recipe.task.channels, device)
-        self.progress = checkpoint.Progress()
+        self.progress, self.clock = checkpoint.Progress(), time.monotonic()
         # Numbers that change with the step, where the device reads them: a step that was recorded sees them change.
         self.rate, self.share = torch.zeros((), device=device), torch.zeros((), device=device)
         self._prepare()
@@ -47,11 +49,17 @@ class State:
         self.optimizer = _optimizer(self.stage, self.network, self.rate)
         self.objective = Objective(self.recipe, self.stage, self.network, self.device)
         self.best = _copy(self.average.network)
+        self.origin = _copy(self.network) if self.stage.blend < 1 else {}
 
     @property
     def stage(self) -> Stage:
         """The stage that runs."""
         return self.recipe.stages[self.progress.stage]
+
+    @property
+    def has_more(self) -> bool:
+        """Whether another stage follows."""
+        return self.progress.stage + 1 < len(self.recipe.stages)
 
     @property
     def last(self) -> int:
@@ -63,12 +71,22 @@ class State:
         """How many steps all stages have, where none ends early."""
         return self.progress.began + sum(stage.schedule.steps for stage in self.recipe.stages[self.progress.stage :])
 
+    @property
+    def seconds(self) -> float:
+        """How long the training took so far, in all its runs."""
+        return time.monotonic() - self.clock
+
     def next_stage(self, told: Mapping[str, Any]) -> None:
         """Begins the next stage with the weights that this one keeps; `told` is what is remembered of this one."""
         done = self.progress
         self.network.load_state_dict(self.kept())
         self.progress = checkpoint.Progress(
-            done.step, stage=done.stage + 1, began=done.step, skipped=done.skipped, stages=[*done.stages, dict(told)]
+            done.step,
+            stage=done.stage + 1,
+            began=done.step,
+            skipped=done.skipped,
+            seconds=done.seconds,
+            stages=[*done.stages, dict(told)],
         )
         self._prepare()
 
@@ -107,21 +125,24 @@ class State:
         if found is None:
             return
         self.progress, parts = found
+        self.clock = time.monotonic() - self.progress.seconds
         self._prepare()
         self.network.load_state_dict(parts["network"])
         self.average.network.load_state_dict(parts["average"])
         _restore(self.optimizer, parts["optimizer"])
         self.objective.load_state(parts.get("losses", {}))
-        self.best = parts["best"]
+        self.best, self.origin = parts["best"], parts.get("origin", {})
 
     def save(self, folder: Path) -> None:
         """Writes a checkpoint."""
+        self.progress.seconds = self.seconds
         parts: dict[str, Any] = {
             "network": self.network.state_dict(),
             "average": self.average.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "losses": self.objective.state(),
             "best": self.best,
+            "origin": self.origin,
         }
         checkpoint.save(folder, self.progress, self.recipe, parts)
 
@@ -135,9 +156,16 @@ class State:
         self.progress.ended = patience is not None and self.progress.waited >= patience
 
     def kept(self) -> dict[str, Tensor]:
-        """The weights that the stage ends with: the best where there was a judge, else the last average."""
+        """The weights that the stage ends with: the best where there was a judge, else the last average, blended with
+        those that it began with.
+        """
         judged = self.progress.best_step > 0 and self.stage.keep != "last"
-        return self.best if judged else self.average.network.state_dict()
+        weights = self.best if judged else self.average.network.state_dict()
+        if not self.origin:
+            return weights
+        return {
+            name: _between(self.origin[name].to(one.device), one, self.stage.blend) for name, one in weights.items()
+        }
 
     @property
     def kept_step(self) -> int:
@@ -146,9 +174,15 @@ class State:
         return self.progress.best_step if judged else self.progress.step
 
     def chosen(self) -> Network:
-        """The network with those weights, on its device."""
-        self.average.network.load_state_dict(self.kept())
-        return self.average.network
+        """A network with those weights, on its device."""
+        network = deepcopy(self.average.network)
+        network.load_state_dict(self.kept())
+        return network
+
+
+def _between(one: Tensor, other: Tensor, share: float) -> Tensor:
+    # What is no real number is a counter.
+    return one.lerp(other, share) if other.is_floating_point() else other
 
 
 def _copy(network: nn.Module) -> dict[str, Tensor]:

@@ -29,6 +29,8 @@ class Step:
         Shape: (B, C, *S) and (B, C, *(S * factor)) to (losses + 1,) and (B, C, *(S * factor))
         """
         self.state.optimizer.zero_grad(set_to_none=True)
+        # What a layer counts by itself in the forward pass, such as a norm's means, belongs to the step, too.
+        kept = [one.clone() for one in self.network.buffers()]
         done = [
             self._part(*pair, last=number == self.parts)
             for number, pair in enumerate(zip(lr.chunk(self.parts), hr.chunk(self.parts), strict=True), start=1)
@@ -37,7 +39,11 @@ class Step:
         figures = self.team.mean(torch.stack(each).mean(0) if self.parts > 1 else each[0])
         length = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
         found = torch.cat([figures, length.reshape(1)])
-        self.state.take(lost=~found.sum().isfinite())
+        lost = ~found.sum().isfinite()
+        with torch.no_grad():
+            for now, before in zip(self.network.buffers(), kept, strict=True):
+                now.copy_(torch.where(lost, before, now))
+        self.state.take(lost=lost)
         return found, torch.cat(srs) if self.parts > 1 else srs[0]
 
     def _part(self, lr: Tensor, hr: Tensor, *, last: bool) -> tuple[Tensor, Tensor]:

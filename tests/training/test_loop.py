@@ -90,6 +90,21 @@ def test_a_stopped_run_can_be_a_model_as_it_is(tmp_path: Path, monkeypatch: pyte
     assert model.scores["on"] == "test"
 
 
+def test_minutes_are_those_of_all_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = recipe(schedule__checkpoint_every="4")
+    now = [0.0]
+    monkeypatch.setattr("geomedsr.training.state.time.monotonic", lambda: now[0])
+    state = State(chosen, torch.device("cpu"))
+    now[0] = 600.0
+    (tmp_path / "m").mkdir()
+    state.save(tmp_path / "m")
+    now[0] = 7000.0
+    again = State(chosen, torch.device("cpu"))
+    again.restore(tmp_path / "m")
+    now[0] = 7060.0
+    assert again.seconds == 660.0
+
+
 def test_the_same_recipe_gives_the_same_bits(tmp_path: Path) -> None:
     chosen = recipe()
     one, other = (train(chosen, images(chosen), tmp_path / name, quiet=True) for name in "ab")

@@ -20,6 +20,8 @@ from geomedsr.recipe import Recipe
 from geomedsr.training import precision
 from geomedsr.training.loop import Subjects, train
 from geomedsr.training.state import State
+from geomedsr.training.step import Step
+from geomedsr.training.team import Team
 
 GAN = (
     "[{losses: [{name: l1}, {name: adversarial, weight: 0.01, critic: {name: unet_sn, width: 4}}], "
@@ -80,6 +82,20 @@ def test_a_stage_goes_on_from_the_weights_before(tmp_path: Path) -> None:
         rows = list(csv.DictReader(handle))
     assert float(rows[-2]["adversarial_critic"]) > 0
     assert rows[-2]["step"] == "10"
+
+
+def test_a_blend_goes_a_part_of_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blended = recipe(then=GAN.replace("keep: last", "keep: last, blend: 0.25"))
+    first, whole, part = (
+        train(one, images(one), tmp_path / name, quiet=True)
+        for name, one in (("first", recipe()), ("whole", recipe(then=GAN)), ("part", blended))
+    )
+    for name, weight in part.network.state_dict().items():
+        wanted = first.network.state_dict()[name].lerp(whole.network.state_dict()[name], 0.25)
+        torch.testing.assert_close(weight, wanted, atol=1e-6, rtol=1e-5)
+    assert "0.25 of the way" in (tmp_path / "part" / "README.md").read_text()
+    stopped_at(10, monkeypatch, blended, images(blended), tmp_path / "stopped")
+    assert same(part, train(blended, images(blended), tmp_path / "stopped", resume=True, quiet=True))
 
 
 def test_a_model_may_be_the_start(tmp_path: Path) -> None:
@@ -144,6 +160,31 @@ def test_a_step_that_is_not_finite_is_skipped_and_named(
     assert model.training["skipped_steps"] == 1
     assert "step 3: not finite: l1; the step is skipped" in capsys.readouterr().err
     assert all(bool(weight.isfinite().all()) for weight in model.network.state_dict().values())
+
+
+def test_a_lost_step_leaves_what_a_norm_counted(tmp_path: Path) -> None:
+    state = State(recipe(network="{name: srresnet, width: 8, blocks: 1}"), torch.device("cpu"))
+    step = Step(state, state.network, Team("cpu"), bf16=False)
+    before = {name: one.clone() for name, one in state.network.named_buffers()}
+    assert before
+    lr, hr = torch.full((2, 1, 16, 16), torch.inf), torch.ones(2, 1, 32, 32)
+    state.begin_step(1)
+    figures, _ = step(lr, hr)
+    assert not figures.isfinite().all()
+    assert all(torch.equal(one, before[name]) for name, one in state.network.named_buffers())
+    step(torch.rand(2, 1, 16, 16), hr)
+    assert all(one.isfinite().all() for one in state.network.state_dict().values())
+    assert any(not torch.equal(one, before[name]) for name, one in state.network.named_buffers())
+
+
+def test_a_training_that_ends_between_stages_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = recipe(then=GAN)
+    stopped_at(7, monkeypatch, chosen, images(chosen), tmp_path / "m")
+    model = train(chosen, images(chosen), tmp_path / "m", resume=True, finish=True, quiet=True)
+    assert (model.training["steps"], model.training["planned_steps"]) == (6, 10)
+    card = (tmp_path / "m" / "README.md").read_text()
+    assert "6 of 10 planned steps" in card
+    assert "then" not in card.split("## Training")[1]
 
 
 def test_a_batch_in_parts_is_the_same_batch(tmp_path: Path) -> None:
