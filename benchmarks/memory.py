@@ -3,14 +3,13 @@
 Each size runs in a process of its own, from a generated file to a file; its peak resident memory is the system's own
 count. Input and output are removed afterwards; the largest needs some 10 GB of disk.
 
-    python benchmarks/memory.py 4000 16000
+    python -m benchmarks.memory 4000 16000
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import tempfile
 import time
 from multiprocessing.connection import Connection
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks._bench import peak
 from geomedsr.grid import Box, Grid
 from geomedsr.image import ImageSpec
 
@@ -52,8 +52,7 @@ def upscale(source_path: Path, target: Path, memory: int | None, answer: Connect
     source = geotiff.open_source(source_path)
     sink = geotiff.create_sink(target, source.spec.upscaled(upscaler.factor_for(source.spec)))
     outcome = upscaler.run(source, sink)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    answer.send((peak, time.perf_counter() - began, outcome.window, outcome.waited))
+    answer.send((peak(), time.perf_counter() - began, outcome.window, outcome.waited))
 
 
 def measure(length: int, memory: int | None, folder: Path) -> float:
@@ -67,11 +66,11 @@ def measure(length: int, memory: int | None, folder: Path) -> float:
     worker = context.Process(target=upscale, args=(source, target, memory, there))
     worker.start()
     there.close()
-    peak, seconds, window, waited = here.recv()
+    most, seconds, window, waited = here.recv()
     worker.join()
     cost = seconds / length**2 * 1e9
-    print(f"{length:>8}{peak / 2**20:>12.0f}{cost:>12.0f}{waited:>10.0%}   {window[0]} x {window[1]}", flush=True)
-    return float(peak)
+    print(f"{length:>8}{most / 2**20:>12.0f}{cost:>12.0f}{waited:>10.0%}   {window[0]} x {window[1]}", flush=True)
+    return float(most)
 
 
 def main() -> None:
