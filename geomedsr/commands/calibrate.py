@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from geomedsr.commands._shared import EXISTING_FOLDER, EXIT_CODES, JSON, VERBOSE
+from geomedsr.commands._shared import EXISTING_FOLDER, EXIT_CODES, JSON, LIMITS, VERBOSE
 from geomedsr.terminal import show
 
 __all__ = ["calibrate"]
@@ -15,6 +15,7 @@ __all__ = ["calibrate"]
 @click.command(epilog=EXIT_CODES, short_help="Learn how far a model's outputs may be off.")
 @click.argument("model")
 @click.option("--data", type=EXISTING_FOLDER, required=True, help="Images: the recipe's validation images lie below.")
+@LIMITS
 @JSON
 @VERBOSE
 def calibrate(model: str, data: Path, as_json: bool) -> None:

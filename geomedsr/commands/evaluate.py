@@ -17,7 +17,11 @@ __all__ = ["evaluate"]
 @click.argument("predictions", metavar="[PREDICTION]...", nargs=-1)
 @click.option("--against", "references", multiple=True, help="The references: a file, a folder or a quoted glob.")
 @click.option("-m", "--model", "models", multiple=True, help="A model to judge, beside cubic; may come several times.")
-@click.option("--data", multiple=True, help="Fine images that the models' own degradation makes coarse.")
+@click.option(
+    "--data",
+    multiple=True,
+    help="Fine images that the first model's own degradation makes coarse (of a mixture, its first).",
+)
 @click.option(
     "--degradation",
     metavar="kspace|'{name: sensor, mtf: 0.2}'",

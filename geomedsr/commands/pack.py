@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from geomedsr.commands._shared import EXISTING_FOLDER, EXIT_CODES, FOLDER, RECIPE, VERBOSE
+from geomedsr.commands._shared import EXISTING_FOLDER, EXIT_CODES, FOLDER, LIMITS, RECIPE, VERBOSE
 from geomedsr.options import key_value
 from geomedsr.terminal import show
 
@@ -16,9 +16,10 @@ __all__ = ["pack"]
 
 @click.command(epilog=EXIT_CODES, short_help="Pack the images of a recipe for another machine.")
 @click.argument("recipe", type=RECIPE)
-@click.option("--data", type=EXISTING_FOLDER, required=True, help="Images.")
+@click.option("--data", type=EXISTING_FOLDER, required=True, help="The folder of the recipe's images.")
 @click.option("--out", type=FOLDER, required=True, help="The folder that the pack goes into.")
 @click.option("--set", "changes", type=key_value, multiple=True, metavar="KEY=VALUE", help="Change a recipe's key.")
+@LIMITS
 @VERBOSE
 def pack(recipe: Path, data: Path, out: Path, changes: Sequence[tuple[str, str]]) -> None:
     """Pack all images that RECIPE (a YAML file) names into one folder, which is a training's --data on any machine.

@@ -17,7 +17,7 @@ __all__ = ["train"]
 
 @click.command(epilog=EXIT_CODES, short_help="Train a model from a recipe.")
 @click.argument("recipe", type=RECIPE)
-@click.option("--data", type=EXISTING_FOLDER, required=True, help="Images.")
+@click.option("--data", type=EXISTING_FOLDER, required=True, help="The folder of the recipe's images, or a pack.")
 @click.option("--out", type=FOLDER, required=True, help="The folder that the model and its checkpoints go into.")
 @click.option("--set", "changes", type=key_value, multiple=True, metavar="KEY=VALUE", help="Change a recipe's key.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the output folder.")

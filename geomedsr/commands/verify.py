@@ -18,7 +18,7 @@ Exit codes: 0 all checks passed (warnings too), 1 a check failed, 2 usage or bad
 @click.command(epilog=EXIT_CODES, short_help="Hold an output against its input.")
 @click.argument("out", type=ANYWHERE)
 @click.option("--against", type=ANYWHERE, required=True, help="The input that the output was made from.")
-@click.option("-m", "--model", help="The model that made it, where the output does not say.")
+@click.option("-m", "--model", help="The model that made it: one of your own, or where the output does not say.")
 @click.option("--bands", metavar="1,2,3,7|B02,B03", help="The input's channels in the output's order.")
 @click.option("--map", "residual", type=ANYWHERE, help="A file for what the degraded output and the input differ in.")
 @click.option("--overwrite", is_flag=True, help="Replace a map that exists.")

@@ -7,8 +7,10 @@ for bit, and nothing is compressed: a voxel takes four bytes on the disk, and a 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -49,11 +51,23 @@ def cached(path: Path, cache: Path, opener: Callable[[Path], Source]) -> Source:
     if not target.exists():
         try:
             cache.mkdir(exist_ok=True)
+            with _turn(target):
+                if not target.exists():
+                    _write(source, target)
         except OSError as error:
-            raise OutputError(f"The cache {cache} cannot be made: {error.strerror}.") from error
-        _write(source, target)
+            raise OutputError(f"The cache {cache} cannot be written: {error.strerror or error}.") from error
     source.close()
     return Packed(source.spec, zarr_archive.open_source(target))
+
+
+@contextmanager
+def _turn(target: Path) -> Iterator[None]:
+    """One process at a time: those that train together come to an image at the same moment."""
+    path = target.with_name(f".{target.name}.turn")
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    path.unlink(missing_ok=True)
 
 
 def _write(source: Source, target: Path) -> None:

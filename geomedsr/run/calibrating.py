@@ -51,8 +51,10 @@ def calibrate_files(name: str, data: Path) -> Calibration:
     if not model.recipe.data.validate_:
         raise RecipeError(f"data.validate: the recipe of {name} names no held-out images to learn from.")
     held_out = model.recipe.data.model_copy(update={"train": model.recipe.data.validate_, "validate_": (), "test": ()})
+    # They are looked at whole: they need not be as large as a patch of the training.
+    sampling = model.recipe.sampling.model_copy(update={"patch": model.recipe.factor})
     try:
-        subjects = open_subjects(model.recipe.model_copy(update={"data": held_out}), data)
+        subjects = open_subjects(model.recipe.model_copy(update={"data": held_out, "sampling": sampling}), data)
     except RecipeError as error:
         raise RecipeError(str(error).replace("data.train", "data.validate")) from error
     return _store(model, folder, subjects.train)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geomedsr.errors import OutputError
+from geomedsr.errors import OutputError, WriteFailedError
 from geomedsr.run.training import open_subjects
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ def train_encoder_files(recipe: Recipe, data: Path, out: Path, *, steps: int = 1
 
     Raises:
         RecipeError: a pattern matches nothing, or no image is as large as a patch.
-        OutputError: `out` holds an encoder already.
+        OutputError: `out` holds an encoder already, or nothing can be written there.
+        WriteFailedError: the disk is full, or refuses.
     """
     from geomedsr.encoders.domain import write
     from geomedsr.training.encoder import Lesson, train_encoder
@@ -33,6 +35,8 @@ def train_encoder_files(recipe: Recipe, data: Path, out: Path, *, steps: int = 1
         raise OutputError(f"{out} holds an encoder already; choose another folder, or remove it.")
     if not out.parent.is_dir():
         raise OutputError(f"The folder {out.parent} does not exist; make it first, or choose another output.")
+    if not os.access(out if out.exists() else out.parent, os.W_OK):
+        raise OutputError(f"Nothing can be written into {out}: it is read-only; choose another folder.")
     sampling, ndim = recipe.sampling, recipe.task.ndim
     lesson = Lesson(
         (_PATCH[ndim],) * ndim,
@@ -68,7 +72,10 @@ def train_encoder_files(recipe: Recipe, data: Path, out: Path, *, steps: int = 1
             "minutes": round((time.monotonic() - began) / 60, 1),
         },
     }
-    write(encoder, out, about, _card(out.name, encoder, recipe, about))
+    try:
+        write(encoder, out, about, _card(out.name, encoder, recipe, about))
+    except OSError as error:
+        raise WriteFailedError(f"{out} could not be written: {error.strerror or error}.") from error
     return out
 
 
