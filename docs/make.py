@@ -1,4 +1,4 @@
-"""Writes the reference of networks and losses from the code: python -m docs.make
+"""Writes the reference of networks, losses and degradations from the code: python -m docs.make
 
 A test compares the pages with what this gives, so they say what the code says.
 """
@@ -13,14 +13,13 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import nn
 
 from geomedsr import registry
 from geomedsr.losses._loss import Loss
 from geomedsr.networks._network import Network
 from geomedsr.task import Task
 
-__all__ = ["PAGES", "losses", "networks"]
+__all__ = ["PAGES", "degradations", "losses", "networks"]
 
 FACTORS = ((2, 2), (4, 4), (2, 2, 2), (1, 1, 4))
 
@@ -40,6 +39,23 @@ is one file in `networks/`, works in 2 and 3 axes, with any number of channels a
   an untrained network is the interpolation that its setting `skip` names.
 
 Parameters and reach below are those of the default settings with one channel.
+"""
+
+_DEGRADATIONS = """\
+# Degradations
+
+This page is written from the code by `python -m docs.make`.
+
+A recipe names how its fine images are made coarse: `degradation: {name: kspace, apodisation: 0.5}`. Every degradation
+is one file in `degradations/`, and works in 2 and 3 axes and with any whole factor on each axis. None of them shifts
+the image: a coarse voxel is centred on the fine ones that it stands for.
+
+- **Ranges.** Most settings are a number, or a range as in `blur: [0.1, 0.5]`, out of which each image of a batch draws
+  its own.
+- **Noise.** `noise: 0.01` is a level of the degradation's own kind of noise, in the network's units, where 1 is about
+  the brightest tissue or ground. `noise: {name: rician, sigma: [0, 0.02]}` is of another kind: `gaussian` (`sigma`),
+  `rician` (`sigma`; magnitudes of MRI), `poisson_gaussian` (`gain`, `sigma`; photons and electronics), `speckle`
+  (`looks`; radar).
 """
 
 _LOSSES = """\
@@ -89,7 +105,15 @@ def losses() -> str:
     return "\n".join([_LOSSES, _table(["loss", "what it is", "learns"], rows), *sections])
 
 
-PAGES = {"networks.md": networks, "losses.md": losses}
+def degradations() -> str:
+    """The page on degradations."""
+    found = {name: registry.load("degradations", name) for name in registry.names("degradations")}
+    rows = [[f"[{name}](#{name})", _first_line(module)] for name, module in found.items()]
+    sections = [_section(name, module, _kind(module, object), 1) for name, module in found.items()]
+    return "\n".join([_DEGRADATIONS, _table(["degradation", "what it is"], rows), *sections])
+
+
+PAGES = {"networks.md": networks, "losses.md": losses, "degradations.md": degradations}
 
 
 def _built(name: str, factor: tuple[int, ...]) -> Network:
@@ -98,13 +122,13 @@ def _built(name: str, factor: tuple[int, ...]) -> Network:
     return network
 
 
-def _kind(module: ModuleType, base: type[nn.Module]) -> type[nn.Module]:
+def _kind(module: ModuleType, base: type) -> type:
     """The module's own class of that kind: the one that its last line builds."""
     own = [kind for kind in vars(module).values() if inspect.isclass(kind) and issubclass(kind, base)]
     return next(kind for kind in own if kind.__module__ == module.__name__ and kind.__name__ in module.__all__)
 
 
-def _section(name: str, module: ModuleType, kind: type[nn.Module], skipped: int) -> str:
+def _section(name: str, module: ModuleType, kind: type, skipped: int) -> str:
     """What the code says of one plugin; `skipped` is how many arguments of its class are no settings."""
     told = dict.fromkeys([*_paragraphs(module.__doc__), *_paragraphs(kind.__doc__)])
     parts = [f"\n## {name}\n", *told]
