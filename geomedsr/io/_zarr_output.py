@@ -184,6 +184,16 @@ class ZarrOutput:
             for name in _METADATA[self._image.note.zarr_format]:
                 _mark(Place(self.path) / name, windows)
 
+    def withdraw(self) -> None:
+        """Takes the mark back: it is not complete after all.
+
+        Raises:
+            WriteFailedError: the disk is full.
+        """
+        with write_errors(self._name), remote_errors():
+            for name in reversed(_METADATA[self._image.note.zarr_format]):
+                _mark(Place(self.path) / name, (), is_complete=False)
+
     def _build_levels(self) -> list[dict[str, float]]:
         """Fills the coarser levels; gives the range of each channel, by the coarsest."""
         nodes = [node for node in map(read_node, levels_of(self.path)) if node is not None]
@@ -279,14 +289,14 @@ def _consolidate(path: Path, zarr_format: int) -> None:
         zarr.consolidate_metadata(_store(path), zarr_format=zarr_format)  # type: ignore[arg-type]
 
 
-def _mark(place: Place, windows: Sequence[Mapping[str, float]]) -> None:
-    """Tells in an object of the root's metadata that the image is complete, and which range its channels have."""
+def _mark(place: Place, windows: Sequence[Mapping[str, float]], *, is_complete: bool = True) -> None:
+    """Tells in an object of the root's metadata whether the image is complete, and which range its channels have."""
     text = place.read()
     if text is None:
         return
     data = json.loads(text)
     attributes = data["attributes"] if "attributes" in data else data.get("metadata", {}).get(".zattrs", data)
-    attributes[NOTE]["complete"] = True
+    attributes[NOTE]["complete"] = is_complete
     channels = attributes.get("ome", attributes).get("omero", {}).get("channels", [])
     for channel, window in zip(channels, windows, strict=False):
         channel.setdefault("window", dict(window))

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from geomedsr import __version__
-from geomedsr.errors import LockedError, OutputError, SetAsideError
+from geomedsr.errors import LockedError, OutputError, SetAsideError, WrongOutputError
 from geomedsr.image import ImageSpec, Source
 from geomedsr.inference.cluster import local_workers
 from geomedsr.inference.journal import (
@@ -326,8 +326,16 @@ class Job:
             )
 
     def _check(self, root: Path, after: ImageSpec, made: Plan) -> None:
-        """Looks at a complete output before it takes its place; one that came out wrong is kept while others go on."""
-        self._is_spoilt = len(self.plans) == 1
-        rest = "It was thrown away" if self._is_spoilt else f"It lies in {root} until the job is begun anew (--restart)"
-        check_output(root, after, made.before, name=made.job.target, rest=rest)
-        self._is_spoilt = False
+        """Looks at a complete output before it takes its place; one that came out wrong is kept while others go on.
+
+        Only what was found wrong is thrown away: a look that was cut short says nothing of the work.
+        """
+        is_alone = len(self.plans) == 1
+        rest = "It was thrown away" if is_alone else f"It lies in {root} until the job is begun anew (--restart)"
+        try:
+            check_output(root, after, made.before, name=made.job.target, rest=rest)
+        except WrongOutputError:
+            if is_url(root):
+                ZarrOutput.open(root, made.job.target).withdraw()
+            self._is_spoilt = is_alone
+            raise
