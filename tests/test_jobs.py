@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from job_support import LINEAR, STORED, archive, content, job_folder
+from job_support import LINEAR, STORED, archive, content, job_folder, run_and_die
 
 from geomedsr.cli import StoppedError, run_command
 from geomedsr.errors import InputError
+from geomedsr.io._records import FolderRecords
 from geomedsr.io._zarr_output import ZarrOutput
 from geomedsr.run import job
+from geomedsr.run.job_records import clear
 
 
 @pytest.fixture(autouse=True)
@@ -58,4 +60,51 @@ def test_a_check_that_is_cut_short_throws_nothing_away(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ZarrOutput, "put", raising(AssertionError("all blocks are done")))
         assert run_command(command(source, out)) == 0
+    assert content(out) == whole
+
+
+@pytest.mark.parametrize("after", range(3))
+def test_a_restart_that_is_cut_short_leaves_no_holes(
+    after: int, source: Path, whole: dict[str, str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.zarr"
+    assert run_and_die(command(source, out), "before a write", 5) == -9
+    with pytest.MonkeyPatch.context() as patch:
+        stop_removing(patch, after)
+        assert run_command(command(source, out, "--restart")) == 130
+    assert run_command(command(source, out)) == 0
+    assert content(out) == whole
+    assert not job_folder(out).exists()
+
+
+def stop_removing(patch: pytest.MonkeyPatch, after: int) -> None:
+    """SIGTERM before the next record goes, except locks."""
+    remove, removed = FolderRecords.remove, list[str]()
+
+    def stopping(self: FolderRecords, name: str, data: bytes | None = None) -> None:
+        if data is None:
+            if len(removed) == after:
+                raise StoppedError(signal.SIGTERM)
+            removed.append(name)
+        remove(self, name, data)
+
+    patch.setattr(FolderRecords, "remove", stopping)
+
+
+def test_what_says_that_blocks_are_done_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = FolderRecords(tmp_path / "job")
+    for name in ("begun-0.json", "journal-1-of-1", "journal-a", "manifest.json"):
+        records.write(name, b"")
+    monkeypatch.setattr(FolderRecords, "clear", raising(StoppedError(signal.SIGTERM)))
+    with pytest.raises(StoppedError):
+        clear(records)
+    assert records.names() == ["manifest.json"]
+
+
+def test_what_is_left_without_a_manifest_is_nobodys(source: Path, whole: dict[str, str], tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    assert run_and_die(command(source, out), "before a write", 5) == -9
+    (job_folder(out) / "manifest.json").unlink()
+    (job_folder(out) / "begun-0.json").unlink()
+    assert run_command(command(source, out)) == 0
     assert content(out) == whole

@@ -21,6 +21,7 @@ from geomedsr.errors import LockedError, OutputError, SetAsideError, WrongOutput
 from geomedsr.image import ImageSpec, Source
 from geomedsr.inference.cluster import local_workers
 from geomedsr.inference.journal import (
+    MANIFEST,
     Journal,
     Progress,
     checksum,
@@ -35,7 +36,7 @@ from geomedsr.io._staging import take_place
 from geomedsr.io._zarr_output import ZarrOutput
 from geomedsr.io._zarr_place import Place, is_url
 from geomedsr.run.check import Checked, check_output
-from geomedsr.run.job_records import CLAIMED, LOCK, PLACED, forget, inode, records_beside, remove_claimed
+from geomedsr.run.job_records import BEGUN, CLAIMED, LOCK, PLACED, clear, forget, inode, records_beside
 from geomedsr.run.planning import Plan, Settings, creation_options, promised, stamped
 from geomedsr.run.sidecar import write_sidecar
 from geomedsr.run.targets import make_folder
@@ -46,7 +47,7 @@ from geomedsr.run.worker import Assignment, Result, fingerprint
 
 __all__ = ["Job", "Ways"]
 
-_BEGIN, _FINISH, _BEGUN = "begin", "finish", "begun-"
+_BEGIN, _FINISH = "begin", "finish"
 
 
 class Job:
@@ -88,7 +89,7 @@ class Job:
         try:
             self.lock.take(str(self.out), force=self.ways.force_unlock)
             self._check_others()
-            if self.ways.restart:
+            if self.ways.restart or (self.ways.part[1] == 1 and not self.records.names(MANIFEST)):
                 forget(self.records)
             was = read_manifest(self.records)
             if was is None and not write_manifest(self.records, self.manifest):
@@ -97,7 +98,7 @@ class Job:
                 was.check_same(self.manifest, str(self.records))
                 self.manifest = was
             # A run that died at once has left objects, maybe torn ones, before the first line of a journal.
-            self.is_fresh = not self.records.names(_BEGUN) and self.ways.part[1] == 1
+            self.is_fresh = not self.records.names(BEGUN) and self.ways.part[1] == 1
             self.progress = read_progress(
                 self.records, self.manifest.count, self._is_right if self.ways.verify else None
             )
@@ -144,8 +145,7 @@ class Job:
             return
         is_over = len(self.progress.complete) == len(self.manifest.entries)
         if is_over or self._is_spoilt or not self.records.names("journal-"):
-            remove_claimed(self.records)
-            self.records.clear()
+            clear(self.records)
             for folder in self._made[1:]:
                 if folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()
@@ -212,12 +212,12 @@ class Job:
 
     def _begun(self, image: int, made: Plan, listener: Listener) -> tuple[float, float]:
         """The intensity of an image; whoever comes first describes the output, and the others wait."""
-        name = f"{_BEGUN}{image}.json"
+        name = f"{BEGUN}{image}.json"
         lock = Lock(self.records, _BEGIN)
         lock.wait(listener.note)
         try:
             said = self.records.read(name)
-            if said is not None:
+            if said is not None and self._is_there(image):
                 offset, scale = json.loads(said)
                 return float(offset), float(scale)
             source = open_planned(made)
@@ -228,6 +228,10 @@ class Job:
                 source.close()
         finally:
             lock.drop()
+
+    def _is_there(self, image: int) -> bool:
+        """Whether there is something to go on with: who was ended while clearing away may have left its word alone."""
+        return self.progress.done.count_in(self.manifest.tasks(image)) > 0 or Place(Path(self.root(image))).exists()
 
     def _described(self, image: int, made: Plan, source: Source, name: str) -> tuple[float, float]:
         fitted = made.model.intensity.fit(source)
