@@ -108,3 +108,15 @@ def test_what_is_left_without_a_manifest_is_nobodys(source: Path, whole: dict[st
     (job_folder(out) / "begun-0.json").unlink()
     assert run_command(command(source, out)) == 0
     assert content(out) == whole
+
+
+def test_what_was_found_wrong_stays_undone(source: Path, whole: dict[str, str], tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    assert run_and_die(command(source, out), "before a write", 5) == -9
+    objects = sorted(path for path in (job_folder(out) / "image-0" / "out.zarr" / "c").rglob("*") if path.is_file())
+    objects[0].write_bytes(objects[0].read_bytes()[:-3] + b"rot")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ZarrOutput, "put", raising(StoppedError(signal.SIGINT)))
+        assert run_command(command(source, out, "--verify")) == 130
+    assert run_command(command(source, out)) == 0
+    assert content(out) == whole

@@ -27,6 +27,7 @@ from geomedsr.inference.journal import (
     checksum,
     read_manifest,
     read_progress,
+    strike,
     write_manifest,
 )
 from geomedsr.inference.lock import Lock, Owner
@@ -99,9 +100,9 @@ class Job:
                 self.manifest = was
             # A run that died at once has left objects, maybe torn ones, before the first line of a journal.
             self.is_fresh = not self.records.names(BEGUN) and self.ways.part[1] == 1
-            self.progress = read_progress(
-                self.records, self.manifest.count, self._is_right if self.ways.verify else None
-            )
+            if self.ways.verify:
+                self._verify()
+            self.progress = read_progress(self.records, self.manifest.count)
         except BaseException:
             self.lock.drop()
             if all(name.startswith(".") for name in self.records.names()):
@@ -127,6 +128,11 @@ class Job:
                     f"{self.out} is being written as part {other} by {holder}; this run is part {part}/{parts}. Wait "
                     "for it, or end it; if it is gone for good, pass --force-unlock."
                 )
+
+    def _verify(self) -> None:
+        """Takes back what is not right any more, for good: later runs, and workers, shall not count it either."""
+        held = {name.removeprefix(LOCK) for name in self.records.names(LOCK)}
+        strike(self.records, self._is_right, spared=held - {self._writer})
 
     def _is_right(self, task: int, sums: Sequence[str | None]) -> bool:
         """Whether a task's objects are as they were when they were journaled."""

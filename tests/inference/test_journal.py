@@ -20,6 +20,7 @@ from geomedsr.inference.journal import (
     checksum,
     read_manifest,
     read_progress,
+    strike,
     write_manifest,
 )
 from geomedsr.io._records import FolderRecords
@@ -177,3 +178,19 @@ def test_lines_are_json_behind_their_checksum(records: FolderRecords) -> None:
     journal.complete(3)
     (line,) = records.lines("journal-a")
     assert json.loads(line.split(b" ", 1)[1]) == {"complete": 3}
+
+
+def test_what_is_struck_is_done_for_nobody_but_those_who_live(records: FolderRecords) -> None:
+    for writer in ("1-of-2", "2-of-2"):
+        journal = Journal(records, writer)
+        for task in range(3):
+            journal.done(task, [f"{writer}, {task}"])
+        journal.aside(5, "because")
+        journal.flush()
+    strike(records, lambda task, sums: task != 1, spared={"2-of-2"})
+    assert read_progress(records, 9).done.count == 3
+    records.remove("journal-2-of-2")
+    progress = read_progress(records, 9)
+    assert [task for task in range(9) if task in progress.done] == [0, 2]
+    assert progress.aside == {5: "because"}
+    assert len(list(records.lines("journal-1-of-2"))) == 3
