@@ -7,15 +7,19 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import zarr
 from job_support import LINEAR, STORED, archive, content, job_folder, run_and_die
 
 from geomedsr.cli import StoppedError, run_command
 from geomedsr.errors import InputError
+from geomedsr.grid import Box
 from geomedsr.io._records import FolderRecords
 from geomedsr.io._zarr_output import ZarrOutput
 from geomedsr.run import job
 from geomedsr.run.job_records import clear
+from geomedsr.run.worker import _TaskSink
 
 
 @pytest.fixture(autouse=True)
@@ -120,3 +124,25 @@ def test_what_was_found_wrong_stays_undone(source: Path, whole: dict[str, str], 
         assert run_command(command(source, out, "--verify")) == 130
     assert run_command(command(source, out)) == 0
     assert content(out) == whole
+
+
+@pytest.mark.parametrize("is_written", [False, True])
+def test_a_block_set_aside_is_invalid_whatever_lies_there(
+    is_written: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out, keep = tmp_path / "in.zarr", tmp_path / "out.zarr", _TaskSink._keep
+    made = zarr.create_array(source, shape=(40, 40), chunks=(20, 20), dtype="float32", fill_value=0.0)
+    made[...] = 1.0
+
+    def failing(self: Any, task: int, box: Box, stored: Any) -> None:
+        if box.start == (32, 0):
+            if is_written:
+                self._output.put(box, stored)
+            raise OSError("the tape is torn.")
+        keep(self, task, box, stored)
+
+    monkeypatch.setattr(_TaskSink, "_keep", failing)
+    assert run_command(command(source, out, "--finish")) == 0
+    voxels = np.asarray(zarr.open_array(out, mode="r")[...])
+    assert np.isnan(voxels[32:64, :32]).all()
+    assert np.isnan(voxels).sum() == 32 * 32

@@ -138,6 +138,18 @@ class ZarrOutput:
             for channel, voxels in enumerate(stored):
                 _put(self._arrays[channel // each], layout, box, channel % each, voxels)
 
+    def blank(self, box: Box) -> None:
+        """Makes a box of whole blocks invalid, whatever was written there: what was not may read as a number.
+
+        Raises:
+            GridError: the box is not inside.
+            WriteFailedError: the disk is full.
+        """
+        for key in self.object_keys(box):
+            self.delete_object(key)
+        invalid = self.stored(np.full((len(self.spec.channels), *(1,) * box.ndim), np.nan, np.float32))
+        self.put(box, np.broadcast_to(invalid, (len(invalid), *box.shape)))
+
     def read_stored(self, box: Box) -> NDArray[Any]:
         """The numbers that are stored for a box.
 

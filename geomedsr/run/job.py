@@ -312,7 +312,11 @@ class Job:
         root, note = Path(self.root(image)), f"{PLACED}{image}"
         said = self.records.read(note)
         if said is None or said != inode(target):
-            ZarrOutput.open(root, target).finish()
+            output, tasks = ZarrOutput.open(root, target), self.manifest.tasks(image)
+            for task in self.progress.aside:
+                if task in tasks:
+                    output.blank(entry.blocks[task - tasks.start])
+            output.finish()
             self._check(root, after, made)
             if not is_url(root):
                 self._check_free(target)
