@@ -210,9 +210,18 @@ class ZarrOutput:
         """Fills the coarser levels; gives the range of each channel, by the coarsest."""
         nodes = [node for node in map(read_node, levels_of(self.path)) if node is not None]
         arrays = [_opened(node, self.spec.nodata) for node in nodes]
+        if not Place(self.path).is_remote:
+            _remove_objects(nodes[1:])
         lead = len(self._image.layout.lead)
         build_pyramid(arrays, lead, self._coding)
         return channel_windows(arrays[-1], lead, self.spec.nodata)
+
+
+def _remove_objects(nodes: Sequence[Node]) -> None:
+    """What a run that ended while it built levels has left goes: a torn object would spoil even its replacement."""
+    for node in nodes:
+        for index, _ in object_boxes(node, Box.whole(node.shape)):
+            Place(node.object_path(index)).delete()
 
 
 def _store(path: Path) -> Store | str:
