@@ -293,11 +293,18 @@ class Journal:
         self.flush()
 
     def flush(self) -> None:
-        """All that was said is on the disk."""
-        if self._waiting:
-            flush_all(self._files)
-            self._records.append(self._name, b"".join(self._waiting))
-            self._waiting, self._files = [], []
+        """All that was said is on the disk.
+
+        What cannot be brought there is forgotten: the system tells of a loss once, and would say yes the next time.
+
+        Raises:
+            WriteFailedError: the disk is full, or has lost something.
+        """
+        waiting, files = self._waiting, self._files
+        self._waiting, self._files = [], []
+        if waiting:
+            flush_all(files)
+            self._records.append(self._name, b"".join(waiting))
         self._last = time.monotonic()
 
     def _add(self, line: Mapping[str, Any]) -> None:
