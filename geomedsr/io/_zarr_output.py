@@ -23,7 +23,7 @@ from geomedsr.errors import InputError
 from geomedsr.grid import Box
 from geomedsr.image import ImageSpec, Voxels
 from geomedsr.io._coding import Coding, scaling_of
-from geomedsr.io._staging import write_errors
+from geomedsr.io._staging import inside, write_errors
 from geomedsr.io._zarr_codecs import compressor, guarded
 from geomedsr.io._zarr_design import ArrayDesign, Design, design
 from geomedsr.io._zarr_image import ZarrImage, levels_of, unfinished_at
@@ -186,10 +186,14 @@ class ZarrOutput:
     def finish(self) -> None:
         """Adds the coarser levels and the consolidated metadata, and the mark that it is complete at the very end.
 
+        What a writer that was killed has left half written goes.
+
         Raises:
             WriteFailedError: the disk is full.
         """
         with write_errors(self._name), remote_errors():
+            if not Place(self.path).is_remote:
+                _remove_partial(self.path)
             windows = self._build_levels() if self._image.multiscales is not None else []
             if not self._image.note.is_array:
                 _consolidate(self.path, self._image.note.zarr_format)
@@ -215,6 +219,13 @@ class ZarrOutput:
         lead = len(self._image.layout.lead)
         build_pyramid(arrays, lead, self._coding)
         return channel_windows(arrays[-1], lead, self.spec.nodata)
+
+
+def _remove_partial(path: Path) -> None:
+    """Removes the files that were to be renamed when they are whole, as zarr and `Place.write` name them."""
+    for one in inside(path):
+        if one.suffix == ".partial":
+            one.unlink(missing_ok=True)
 
 
 def _remove_objects(nodes: Sequence[Node]) -> None:

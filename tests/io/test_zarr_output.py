@@ -112,3 +112,14 @@ def test_a_torn_object_of_a_coarser_level_is_made_anew(stored: dict[str, str], t
     ZarrOutput.open(torn.path).finish()
     for one, other in zip(levels_of(torn.path), levels_of(whole.path), strict=True):
         np.testing.assert_array_equal(zarr.open_array(one, mode="r")[...], zarr.open_array(other, mode="r")[...])
+
+
+def test_what_a_killed_writer_left_half_written_is_no_part_of_an_output(tmp_path: Path) -> None:
+    output = described(tmp_path / "a.zarr")
+    output.write(Box.whole(SHAPE), values())
+    key = output.path / output.object_keys(Box.whole(SHAPE))[0]
+    for left in (key.with_suffix(f".{'0' * 32}.partial"), output.path / "zarr.json.77.partial"):
+        left.write_bytes(b"half")
+    output.finish()
+    assert not list(output.path.rglob("*.partial"))
+    np.testing.assert_array_equal(open_source(output.path).read(Box.whole(SHAPE)), values())
