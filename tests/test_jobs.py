@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ import zarr
 from job_support import LINEAR, STORED, archive, content, job_folder, run_and_die
 
 from geomedsr.cli import StoppedError, run_command
-from geomedsr.errors import InputError
+from geomedsr.errors import InputError, JobError
 from geomedsr.grid import Box
 from geomedsr.io._records import FolderRecords
 from geomedsr.io._zarr_output import ZarrOutput
 from geomedsr.run import job
 from geomedsr.run.job_records import clear
-from geomedsr.run.worker import _TaskSink
+from geomedsr.run.library import Silent
+from geomedsr.run.planning import Settings, plan
+from geomedsr.run.targets import Job as Errand
+from geomedsr.run.worker import _TaskSink, work
 
 
 @pytest.fixture(autouse=True)
@@ -146,3 +150,34 @@ def test_a_block_set_aside_is_invalid_whatever_lies_there(
     voxels = np.asarray(zarr.open_array(out, mode="r")[...])
     assert np.isnan(voxels[32:64, :32]).all()
     assert np.isnan(voxels).sum() == 32 * 32
+
+
+# Where it is computed
+
+
+def test_a_job_goes_on_only_on_the_kind_of_device_that_it_was_begun_on(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.zarr"
+    on_cpu, begun_on = command(source, out, "--device", "cpu"), job_folder(out) / "device"
+    assert run_and_die(on_cpu, "before a write", 5) == -9
+    assert begun_on.read_text() == "cpu"
+    begun_on.write_text("mps")
+    before = content(job_folder(out) / "image-0")
+    assert run_command(on_cpu) == 2
+    assert "was computed on mps, and this run has cpu" in capsys.readouterr().err
+    assert content(job_folder(out) / "image-0") == before
+    begun_on.write_text("cpu")
+    assert run_command(on_cpu) == 0
+
+
+def test_a_worker_on_another_kind_of_device_does_no_work(source: Path, tmp_path: Path) -> None:
+    settings = Settings("linear", scale=(2,), device="cpu")
+    made = [plan(Errand(source, tmp_path / "out.zarr"), settings)]
+    begun = job.Job(made, tmp_path / "out.zarr", settings, job.Ways())
+    begun.open()
+    assignment = replace(begun.begin(0, Silent()), device="cuda")
+    with pytest.raises(JobError, match="is computed on cuda, and .* has cpu, which gives other bits"):
+        work(assignment, begun.left(0), begun.heard)
+    begun.close()
+    assert list(tmp_path.iterdir()) == []

@@ -37,7 +37,7 @@ from geomedsr.io._staging import take_place
 from geomedsr.io._zarr_output import ZarrOutput
 from geomedsr.io._zarr_place import Place, is_url
 from geomedsr.run.check import Checked, check_output
-from geomedsr.run.job_records import BEGUN, CLAIMED, LOCK, PLACED, clear, forget, inode, records_beside
+from geomedsr.run.job_records import BEGUN, CLAIMED, LOCK, PLACED, clear, forget, inode, keep_to, records_beside
 from geomedsr.run.planning import Plan, Settings, creation_options, promised, stamped
 from geomedsr.run.sidecar import write_sidecar
 from geomedsr.run.targets import make_folder
@@ -195,9 +195,13 @@ class Job:
         """An image ready to be worked on by anybody: its output described, its intensity fitted once for all.
 
         Raises:
+            JobError: it was begun on another kind of device.
             GeomedsrError: the input cannot be read, or the output not be written.
         """
-        entry, made = self.manifest.entries[image], self.plans[image]
+        from geomedsr.inference.backend import kind_of
+
+        entry, made, kind = self.manifest.entries[image], self.plans[image], kind_of(self.device)
+        keep_to(self.records, kind)
         intensity = (0.0, 1.0)
         if entry.step is not None:
             intensity = self._begun(image, made, listener)
@@ -212,6 +216,7 @@ class Job:
             entry,
             self.root(image),
             self._writer,
+            kind,
             intensity,
             self.is_fresh,
         )

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from geomedsr.errors import JobError
 from geomedsr.inference.journal import JOURNAL, Manifest
 from geomedsr.inference.lock import Owner
 from geomedsr.io import is_url, suffix_of
@@ -13,9 +14,22 @@ from geomedsr.io._records import FolderRecords, Records, RemoteRecords
 from geomedsr.io._zarr_output import is_complete
 from geomedsr.io._zarr_place import Place
 
-__all__ = ["BEGUN", "CLAIMED", "LOCK", "PLACED", "clear", "forget", "holders", "inode", "placed", "records_beside"]
+__all__ = [
+    "BEGUN",
+    "CLAIMED",
+    "LOCK",
+    "PLACED",
+    "clear",
+    "forget",
+    "holders",
+    "inode",
+    "keep_to",
+    "placed",
+    "records_beside",
+]
 
 FOLDER, LOCK, BEGUN, PLACED, CLAIMED = ".geomedsr-job", "lock-", "begun-", "placed-", "claimed-"
+_DEVICE = "device"
 
 
 def records_beside(out: Path) -> Records:
@@ -37,6 +51,19 @@ def placed(records: Records, manifest: Manifest) -> set[int]:
     images = [int(name.removeprefix(PLACED)) for name in records.names(PLACED)]
     targets = {image: Path(manifest.entries[image].target) for image in images}
     return {image for image, target in targets.items() if records.read(f"{PLACED}{image}") == inode(target)}
+
+
+def keep_to(records: Records, kind: str) -> None:
+    """The kind of device that a job keeps to from its first block on.
+
+    Raises:
+        JobError: it was begun on another kind, which gives other bits.
+    """
+    if not records.create(_DEVICE, kind.encode()) and (was := (records.read(_DEVICE) or b"").decode()) != kind:
+        raise JobError(
+            f"What was begun in {records} was computed on {was}, and this run has {kind}, which gives other bits. "
+            f"Go on with --device {was}, or pass --restart to throw away what is done and begin anew."
+        )
 
 
 def forget(records: Records) -> None:

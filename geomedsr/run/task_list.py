@@ -32,7 +32,6 @@ def manifest_of(plans: Sequence[Plan], settings: Settings, sharers: int = 1) -> 
         "--axes": settings.axes,
         "--precision": settings.precision,
         "--backend": settings.backend,
-        "--device": settings.device,
         "--tile": settings.tile,
         "--dtype": settings.dtype,
         "--format": settings.form,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -56,9 +57,9 @@ _FATAL = (WriteFailedError, LockedError, ModelError, OutOfMemoryError, MemoryErr
 class Assignment:
     """An image of a job, for whoever works on its tasks. It travels to other machines.
 
-    `root` is where its output grows, `first` the number of its first task, `writer` whose journal is kept. `is_fresh`
-    says that nobody has written there before, so that there is nothing to delete. `limits` are those of whoever began
-    the job.
+    `root` is where its output grows, `first` the number of its first task, `writer` whose journal is kept, `device` the kind
+    of device that all blocks are computed on. `is_fresh` says that nobody has written there before, so that there is
+    nothing to delete. `limits` are those of whoever began the job.
     """
 
     version: str
@@ -71,6 +72,7 @@ class Assignment:
     entry: Entry
     root: str
     writer: str
+    device: str
     intensity: tuple[float, float] = (0.0, 1.0)
     is_fresh: bool = False
     limits: Limits = field(default_factory=limits)
@@ -109,6 +111,7 @@ def work(assignment: Assignment, tasks: Iterable[int], hear: Hear, made: Plan | 
     made = made or plan(Job(Path(entry.source), Path(entry.target)), assignment.settings)
     if (found := fingerprint(made.model)) != assignment.model:
         raise JobError(f"The model {made.model.name} is not the job's here: it is {found}, not {assignment.model}.")
+    _check_device(assignment)
     journal = Journal(assignment.records, assignment.writer)
     try:
         if entry.step is None:
@@ -118,6 +121,16 @@ def work(assignment: Assignment, tasks: Iterable[int], hear: Hear, made: Plan | 
     finally:
         with suppress(WriteFailedError):  # the disk is full: what is not journaled is done again
             journal.flush()
+
+
+def _check_device(assignment: Assignment) -> None:
+    from geomedsr.inference.backend import find_device, kind_of
+
+    if (found := kind_of(find_device(assignment.settings.device))) != assignment.device:
+        raise JobError(
+            f"{assignment.entry.target} is computed on {assignment.device}, and {socket.gethostname()} has {found}, "
+            "which gives other bits; leave it out, or pass --device."
+        )
 
 
 def _whole(assignment: Assignment, made: Plan, journal: Journal, tasks: Iterable[int], hear: Hear) -> None:
