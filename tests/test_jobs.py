@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from dataclasses import replace
@@ -16,6 +17,8 @@ from job_support import LINEAR, STORED, archive, content, job_folder, run_and_di
 from geomedsr.cli import StoppedError, run_command
 from geomedsr.errors import InputError, JobError
 from geomedsr.grid import Box
+from geomedsr.image import Image, ImageSpec, Voxels
+from geomedsr.io import format_of
 from geomedsr.io._records import FolderRecords
 from geomedsr.io._zarr_output import ZarrOutput
 from geomedsr.run import job
@@ -23,6 +26,7 @@ from geomedsr.run.job_records import clear
 from geomedsr.run.library import Silent
 from geomedsr.run.planning import Settings, plan
 from geomedsr.run.targets import Job as Errand
+from geomedsr.run.task_list import manifest_of
 from geomedsr.run.worker import _TaskSink, work
 
 
@@ -181,3 +185,36 @@ def test_a_worker_on_another_kind_of_device_does_no_work(source: Path, tmp_path:
         work(assignment, begun.left(0), begun.heard)
     begun.close()
     assert list(tmp_path.iterdir()) == []
+
+
+# What tells an input from a changed one
+
+
+def identity(source: Path) -> str:
+    settings = Settings("linear", scale=(2,))
+    return manifest_of([plan(Errand(source, source.with_name("out.zarr")), settings)], settings).entries[0].identity
+
+
+def test_the_voxels_of_a_pair_are_part_of_the_input(tmp_path: Path) -> None:
+    image = Image.of(np.ones((1, 8, 8, 8), np.float32))
+    image_to(tmp_path / "a.hdr", image.spec, image.voxels)
+    before = identity(tmp_path / "a.hdr")
+    assert identity(tmp_path / "a.hdr") == before
+    os.utime(tmp_path / "a.img", ns=(1, 1))
+    assert identity(tmp_path / "a.hdr") != before
+
+
+def test_the_arrays_of_a_group_are_part_of_the_input(tmp_path: Path) -> None:
+    image = Image.of(np.ones((1, 8, 8), np.float32))
+    image_to(tmp_path / "a.zarr", image.spec, image.voxels, layout="ome")
+    before = identity(tmp_path / "a.zarr")
+    assert identity(tmp_path / "a.zarr") == before
+    told = json.loads((tmp_path / "a.zarr" / "0" / "zarr.json").read_text())
+    (tmp_path / "a.zarr" / "0" / "zarr.json").write_text(json.dumps({**told, "attributes": {"a": "new one"}}))
+    assert identity(tmp_path / "a.zarr") != before
+
+
+def image_to(path: Path, spec: ImageSpec, voxels: Voxels, **options: str) -> None:
+    sink = format_of(path).create_sink(path, spec, options)
+    sink.write(Box.whole(spec.grid.shape), voxels)
+    sink.commit()
