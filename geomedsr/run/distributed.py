@@ -28,6 +28,7 @@ from geomedsr.run.worker import Assignment, Result, work
 if TYPE_CHECKING:
     from geomedsr.run.check import Checked
     from geomedsr.run.job import Job
+    from geomedsr.run.planning import Settings
     from geomedsr.run.upscaling import Listener, Report
 
 __all__ = ["Batch", "Foreman", "Work", "greet", "on_cluster", "work_on"]
@@ -87,8 +88,16 @@ def work_on(batch: Batch) -> Work:
     if batch.is_suspect:
         Journal(assignment.records, writer).trying(batch.tasks[0])
     with within(assignment.limits):
-        computed = work(replace(assignment, writer=writer), batch.tasks, results.append)
+        own = replace(assignment, writer=writer, settings=_own(assignment.settings))
+        computed = work(own, batch.tasks, results.append)
     return Work(tuple(results), time.perf_counter() - began, computed)
+
+
+def _own(settings: Settings) -> Settings:
+    """A worker's: of GPUs that nobody named, the first that it sees. By dask-cuda each sees all, its own first."""
+    from geomedsr.inference.backend import find_device
+
+    return replace(settings, device="cuda:0") if find_device(settings.device) == "cuda" else settings
 
 
 def on_cluster(job: Job, tally: Tally, listener: Listener) -> Iterator[Report]:
