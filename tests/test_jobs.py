@@ -21,7 +21,8 @@ from geomedsr.image import Image, ImageSpec, Voxels
 from geomedsr.io import format_of
 from geomedsr.io._records import FolderRecords
 from geomedsr.io._zarr_output import ZarrOutput
-from geomedsr.run import job
+from geomedsr.run import job, kept
+from geomedsr.run.distributed import Batch, work_on
 from geomedsr.run.job_records import clear
 from geomedsr.run.library import Silent
 from geomedsr.run.planning import Settings, plan
@@ -38,7 +39,7 @@ def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return archive(tmp_path_factory.mktemp("archive") / "in.zarr", (1, 60, 64))
+    return archive(tmp_path_factory.mktemp("archive") / "in.zarr", (1, 80, 80))
 
 
 @pytest.fixture(scope="module")
@@ -218,3 +219,23 @@ def image_to(path: Path, spec: ImageSpec, voxels: Voxels, **options: str) -> Non
     sink = format_of(path).create_sink(path, spec, options)
     sink.write(Box.whole(spec.grid.shape), voxels)
     sink.commit()
+
+
+def test_a_worker_plans_and_opens_an_image_once_for_all_its_batches(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings("linear", scale=(2,), device="cpu", options={"chunks": "16", "shards": "32"})
+    out, called = tmp_path / "out.zarr", list[str]()
+    begun = job.Job([plan(Errand(source, out), settings)], out, settings, job.Ways())
+    begun.open()
+    assignment = begun.begin(0, Silent())
+    for name in ("plan", "open_planned"):
+        function = getattr(kept, name)
+        monkeypatch.setattr(kept, name, lambda *them, f=function, n=name: called.append(n) or f(*them))
+    monkeypatch.setattr(kept, "_plan", None)
+    tasks = list(begun.left(0))
+    done = [result for task in tasks for result in work_on(Batch(assignment, (task,))).results]
+    assert [(result.task, result.why) for result in done] == [(task, None) for task in tasks]
+    assert len(tasks) > 1
+    assert called == ["plan", "open_planned"]
+    begun.close()

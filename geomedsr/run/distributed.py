@@ -23,7 +23,7 @@ from geomedsr.inference.cluster import Cluster, Greeting, Outcome
 from geomedsr.inference.journal import Journal, read_progress
 from geomedsr.io import within
 from geomedsr.run.tally import SPARED, Tally, done, failed
-from geomedsr.run.worker import Assignment, Result, work
+from geomedsr.run.worker import Assignment, Result, make_ready, work
 
 if TYPE_CHECKING:
     from geomedsr.run.check import Checked
@@ -82,13 +82,14 @@ def work_on(batch: Batch) -> Work:
             f"The worker on {socket.gethostname()} has geomedsr {__version__}, and the job {assignment.version}; "
             "install the same version on each."
         )
-    began = time.perf_counter()
     results: list[Result] = []
     writer = f"{socket.gethostname()}-{os.getpid()}-{assignment.lock.owner.token}"
     if batch.is_suspect:
         Journal(assignment.records, writer).trying(batch.tasks[0])
     with within(assignment.limits):
         own = replace(assignment, writer=writer, settings=_own(assignment.settings))
+        make_ready(own)
+        began = time.perf_counter()
         computed = work(own, batch.tasks, results.append)
     return Work(tuple(results), time.perf_counter() - began, computed)
 

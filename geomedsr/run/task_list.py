@@ -14,8 +14,9 @@ from geomedsr.inference.journal import Entry, Manifest
 from geomedsr.io import files_of, is_url, suffix_of
 from geomedsr.io._zarr_design import KEY, Remembered, design
 from geomedsr.io._zarr_place import Place
+from geomedsr.run.kept import ready_upscaler
 from geomedsr.run.planning import Plan, Settings, asked, creation_options, selected
-from geomedsr.run.worker import fingerprint, ready_upscaler
+from geomedsr.run.worker import fingerprint
 
 __all__ = ["manifest_of"]
 

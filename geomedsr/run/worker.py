@@ -31,17 +31,17 @@ from geomedsr.io._records import Records
 from geomedsr.io._witness import Witness
 from geomedsr.io._zarr_output import ZarrOutput
 from geomedsr.io._zarr_place import is_url
+from geomedsr.run.kept import ready_plan, ready_source, ready_upscaler
 from geomedsr.run.library import Silent
-from geomedsr.run.planning import Plan, Settings, plan, upscaler_for
+from geomedsr.run.planning import Plan, Settings
 from geomedsr.run.targets import Job
-from geomedsr.run.upscaling import open_planned, upscale
+from geomedsr.run.upscaling import upscale
 
 if TYPE_CHECKING:
     from geomedsr.inference.session import Session
-    from geomedsr.inference.upscaler import Upscaler
     from geomedsr.model import Model
 
-__all__ = ["Assignment", "Result", "fingerprint", "ready_upscaler", "work"]
+__all__ = ["Assignment", "Result", "fingerprint", "make_ready", "work"]
 
 TRIES = 3
 """How often a task is tried before it is set aside."""
@@ -108,7 +108,7 @@ def work(assignment: Assignment, tasks: Iterable[int], hear: Hear, made: Plan | 
         GeomedsrError: no task could be done as things are: no space, a lock that was lost, a model that does not fit.
     """
     entry = assignment.entry
-    made = made or plan(Job(Path(entry.source), Path(entry.target)), assignment.settings)
+    made = made or _planned(assignment)
     if (found := fingerprint(made.model)) != assignment.model:
         raise JobError(f"The model {made.model.name} is not the job's here: it is {found}, not {assignment.model}.")
     _check_device(assignment)
@@ -194,7 +194,7 @@ class _Bench:
 
     def __init__(self, assignment: Assignment, made: Plan, journal: Journal, hear: Hear) -> None:
         self._assignment, self._journal, self._hear = assignment, journal, hear
-        self._source = open_planned(made)
+        self._source = ready_source(made)
         self._sink = _TaskSink(assignment, journal, hear)
         self._upscaler = ready_upscaler(made, assignment.settings)
         self._blocks = assignment.entry.blocks
@@ -252,15 +252,17 @@ class _Bench:
         return why
 
 
-def ready_upscaler(made: Plan, settings: Settings) -> Upscaler:
-    """What streams the image through the model: kept, so that a model is made ready once in each process."""
-    global _kept
-    if _kept is None or _kept[0] is not made.model or _kept[1:3] != (made.fit.axes, settings):
-        _kept = (made.model, made.fit.axes, settings, upscaler_for(made.model, made.fit, settings))
-    return _kept[3]
+def make_ready(assignment: Assignment) -> None:
+    """Plans and opens an image, and makes its model ready, if that was not done yet: no work of any task."""
+    made = _planned(assignment)
+    if assignment.entry.step is not None:
+        ready_source(made)
+        ready_upscaler(made, assignment.settings)
 
 
-_kept: tuple[Model, Any, Settings, Upscaler] | None = None
+def _planned(assignment: Assignment) -> Plan:
+    entry, key = assignment.entry, (assignment.lock.owner.token, assignment.image)
+    return ready_plan(key, Job(Path(entry.source), Path(entry.target)), assignment.settings)
 
 
 @dataclass
