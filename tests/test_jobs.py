@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from job_support import LINEAR, STORED, archive, content, job_folder, run_and_die
+from job_support import LINEAR, STORED, archive, content, job_folder
 
 from geomedsr.cli import StoppedError, run_command
 from geomedsr.errors import InputError, JobError
@@ -54,6 +54,21 @@ def command(source: Path, out: Path, *more: str) -> list[str]:
     return ["upscale", str(source), "-o", str(out), *LINEAR, *STORED, *more]
 
 
+def stop(arguments: list[str], after: int) -> None:
+    """Runs a command that SIGINT ends before its next block is written."""
+    put, written = ZarrOutput.put, list[Box]()
+
+    def stopping(self: ZarrOutput, box: Box, stored: Any) -> None:
+        if len(written) == after:
+            raise StoppedError(signal.SIGINT)
+        written.append(box)
+        put(self, box, stored)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ZarrOutput, "put", stopping)
+        assert run_command(arguments) == 130
+
+
 def raising(error: BaseException) -> Any:
     def failing(*_: Any, **__: Any) -> Any:
         raise error
@@ -81,10 +96,10 @@ def test_a_restart_that_is_cut_short_leaves_no_holes(
     after: int, source: Path, whole: dict[str, str], tmp_path: Path
 ) -> None:
     out = tmp_path / "out.zarr"
-    assert run_and_die(command(source, out), "before a write", 5) == -9
+    stop(command(source, out), after=4)
     with pytest.MonkeyPatch.context() as patch:
         stop_removing(patch, after)
-        assert run_command(command(source, out, "--restart")) == 130
+        assert run_command(command(source, out, "--restart")) == 143
     assert run_command(command(source, out)) == 0
     assert content(out) == whole
     assert not job_folder(out).exists()
@@ -111,12 +126,12 @@ def test_what_says_that_blocks_are_done_goes_first(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(FolderRecords, "clear", raising(StoppedError(signal.SIGTERM)))
     with pytest.raises(StoppedError):
         clear(records)
-    assert records.names() == ["manifest.json"]
+    assert [name for name in records.names() if name != ".guard"] == ["manifest.json"]
 
 
 def test_what_is_left_without_a_manifest_is_nobodys(source: Path, whole: dict[str, str], tmp_path: Path) -> None:
     out = tmp_path / "out.zarr"
-    assert run_and_die(command(source, out), "before a write", 5) == -9
+    stop(command(source, out), after=4)
     (job_folder(out) / "manifest.json").unlink()
     (job_folder(out) / "begun-0.json").unlink()
     assert run_command(command(source, out)) == 0
@@ -125,7 +140,7 @@ def test_what_is_left_without_a_manifest_is_nobodys(source: Path, whole: dict[st
 
 def test_what_was_found_wrong_stays_undone(source: Path, whole: dict[str, str], tmp_path: Path) -> None:
     out = tmp_path / "out.zarr"
-    assert run_and_die(command(source, out), "before a write", 5) == -9
+    stop(command(source, out), after=4)
     objects = sorted(path for path in (job_folder(out) / "image-0" / "out.zarr" / "c").rglob("*") if path.is_file())
     objects[0].write_bytes(objects[0].read_bytes()[:-3] + b"rot")
     with pytest.MonkeyPatch.context() as patch:
@@ -140,11 +155,11 @@ def test_a_block_set_aside_is_invalid_whatever_lies_there(
     is_written: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, out, keep = tmp_path / "in.zarr", tmp_path / "out.zarr", _TaskSink._keep
-    made = zarr.create_array(source, shape=(40, 40), chunks=(20, 20), dtype="float32", fill_value=0.0)
+    made = zarr.create_array(source, shape=(80, 80), chunks=(20, 20), dtype="float32", fill_value=0.0)
     made[...] = 1.0
 
     def failing(self: Any, task: int, box: Box, stored: Any) -> None:
-        if box.start == (32, 0):
+        if box.start == (64, 0):
             if is_written:
                 self._output.put(box, stored)
             raise OSError("the tape is torn.")
@@ -153,8 +168,8 @@ def test_a_block_set_aside_is_invalid_whatever_lies_there(
     monkeypatch.setattr(_TaskSink, "_keep", failing)
     assert run_command(command(source, out, "--finish")) == 0
     voxels = np.asarray(zarr.open_array(out, mode="r")[...])
-    assert np.isnan(voxels[32:64, :32]).all()
-    assert np.isnan(voxels).sum() == 32 * 32
+    assert np.isnan(voxels[64:128, :64]).all()
+    assert np.isnan(voxels).sum() == 64 * 64
 
 
 # Where it is computed
@@ -165,7 +180,7 @@ def test_a_job_goes_on_only_on_the_kind_of_device_that_it_was_begun_on(
 ) -> None:
     out = tmp_path / "out.zarr"
     on_cpu, begun_on = command(source, out, "--device", "cpu"), job_folder(out) / "device"
-    assert run_and_die(on_cpu, "before a write", 5) == -9
+    stop(on_cpu, after=4)
     assert begun_on.read_text() == "cpu"
     begun_on.write_text("mps")
     before = content(job_folder(out) / "image-0")
@@ -182,7 +197,7 @@ def test_a_worker_on_another_kind_of_device_does_no_work(source: Path, tmp_path:
     begun = job.Job(made, tmp_path / "out.zarr", settings, job.Ways())
     begun.open()
     assignment = replace(begun.begin(0, Silent()), device="cuda")
-    with pytest.raises(JobError, match="is computed on cuda, and .* has cpu, which gives other bits"):
+    with pytest.raises(JobError, match=r"is computed on cuda, and .* has cpu, which gives other bits"):
         work(assignment, begun.left(0), begun.heard)
     begun.close()
     assert list(tmp_path.iterdir()) == []
@@ -224,7 +239,7 @@ def image_to(path: Path, spec: ImageSpec, voxels: Voxels, **options: str) -> Non
 def test_a_worker_plans_and_opens_an_image_once_for_all_its_batches(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = Settings("linear", scale=(2,), device="cpu", options={"chunks": "16", "shards": "32"})
+    settings = Settings("linear", scale=(2,), device="cpu", tile=(16,), options={"chunks": "16", "shards": "32"})
     out, called = tmp_path / "out.zarr", list[str]()
     begun = job.Job([plan(Errand(source, out), settings)], out, settings, job.Ways())
     begun.open()

@@ -57,9 +57,9 @@ _FATAL = (WriteFailedError, LockedError, ModelError, OutOfMemoryError, MemoryErr
 class Assignment:
     """An image of a job, for whoever works on its tasks. It travels to other machines.
 
-    `root` is where its output grows, `first` the number of its first task, `writer` whose journal is kept, `device` the kind
-    of device that all blocks are computed on. `is_fresh` says that nobody has written there before, so that there is
-    nothing to delete. `limits` are those of whoever began the job.
+    `root` is where its output grows, `first` the number of its first task, `writer` whose journal is kept, `device` the
+    kind of device that all blocks are computed on. `is_fresh` says that nobody has written there before, so that there
+    is nothing to delete. `limits` are those of whoever began the job.
     """
 
     version: str
