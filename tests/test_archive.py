@@ -215,7 +215,7 @@ def test_an_output_that_was_complete_is_reported_not_made_again(source: Path, tm
     out = tmp_path / "out.zarr"
     choices: dict[str, Any] = {"scale": 2, "options": {"chunks": "16", "shards": "32"}, "tile": 40}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FolderRecords, "clear", lambda self: None)  # ended just before
+        patch.setattr("geomedsr.run.job.clear", lambda records: None)  # ended just before
         assert geomedsr.upscale(source, out, "linear", **choices).status == "done"
     assert job_folder(out).exists()
     assert geomedsr.upscale(source, out, "linear", **choices).status == "skipped"
@@ -406,7 +406,7 @@ def test_a_run_whose_lock_was_taken_stops(
     read = ZarrSource.read
 
     def robbed(self: ZarrSource, box: Box) -> Any:
-        if len(written) == 2:
+        if len(written) >= 2:
             holder(out, pid=1)
         return read(self, box)
 

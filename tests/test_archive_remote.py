@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +13,11 @@ from job_support import LINEAR, STORED, archive, run_and_die
 
 from geomedsr.cli import run_command
 from geomedsr.grid import Box
-from geomedsr.image import Voxels
+from geomedsr.image import ImageSpec, Voxels
 from geomedsr.io import format_of
 from geomedsr.io._records import RemoteRecords
+from geomedsr.run import job
+from geomedsr.run.check import Checked, check_output
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +70,20 @@ def test_a_killed_job_on_s3_goes_on(bucket: str, tmp_path: Path, capsys: pytest.
     before = names(bucket)
     assert run_command(command(source, out)) == 2
     assert "exists already" in capsys.readouterr().err
+    assert names(bucket) == before
+
+
+def test_an_output_that_comes_out_wrong_leaves_nothing_on_s3(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local, out = archive(tmp_path / "in.zarr", (1, 40, 40)), f"{bucket}/wrong.zarr"
+    before = names(bucket)
+
+    def suspicious(target: Path, promised: ImageSpec, *more: Any, **named: Any) -> Checked:
+        return check_output(target, replace(promised, nodata=7.0), *more, **named)
+
+    monkeypatch.setattr(job, "check_output", suspicious)
+    assert run_command(command(str(local), out)) != 0
     assert names(bucket) == before
 
 

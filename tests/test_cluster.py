@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from geomedsr.errors import ClusterError
 from geomedsr.inference import cluster
 from geomedsr.inference.cluster import Cluster, Greeting
 from geomedsr.run import distributed
+from geomedsr.run.planning import Settings
 
 dask = pytest.importorskip("distributed")
 pytestmark = pytest.mark.filterwarnings("default")  # dask's own
@@ -139,3 +141,13 @@ def test_a_worker_of_another_version_does_no_work(source: Path) -> None:
     assignment = type("Assignment", (), {"version": "0.0.9"})()
     with pytest.raises(ClusterError, match="has geomedsr"):
         distributed.work_on(distributed.Batch(assignment, (0,)))
+
+
+def test_a_worker_takes_the_first_gpu_that_it_sees() -> None:
+    settings = Settings("linear", scale=(2,))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("geomedsr.inference.backend.find_device", lambda name: "cuda" if name == "auto" else name)
+        assert distributed._own(settings).device == "cuda:0"
+        assert distributed._own(replace(settings, device="cuda:0,cuda:1")).device == "cuda:0,cuda:1"
+        patch.setattr("geomedsr.inference.backend.find_device", lambda name: "cpu")
+        assert distributed._own(settings) == settings

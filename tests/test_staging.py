@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from geomedsr.errors import OutputError, WriteFailedError
 from geomedsr.io import _staging
-from geomedsr.io._staging import Staging, write_errors
+from geomedsr.io._staging import Staging, take_place, write_errors
 
 OLD, NEW = "the old one", "the new one"
 
@@ -277,6 +278,33 @@ def test_a_full_disk_while_flushing_changes_nothing(target: Path, monkeypatch: p
     staging.discard()
     assert target.read_text() == OLD
     assert beside(target) == []
+
+
+def test_all_of_a_store_is_flushed_before_it_takes_its_place(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in range(40):
+        (store / "c" / f"1{name}").write_text(NEW)
+    everything, flushed = {store, *store.rglob("*")}, list[Path]()
+    monkeypatch.setattr(_staging, "_PORTION", 8)
+    monkeypatch.setattr(_staging, "_flush_names", flushed.append)
+    take_place(store, store.with_name("there.zarr"), store.with_name("aside"))
+    assert set(flushed[:-1]) == everything
+    assert len(flushed) == len(everything) + 1
+
+
+def test_flushing_takes_no_more_memory_for_more_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_staging, "_PORTION", 16)
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    peaks = []
+    for index, count in enumerate((100, 100, 2000)):
+        folder = tmp_path / f"{index}"
+        folder.mkdir()
+        for name in range(count):
+            (folder / f"{name}").touch()
+        tracemalloc.start()
+        take_place(folder, tmp_path / f"there {index}", tmp_path / "aside")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] < peaks[1] + 200_000
 
 
 def test_write_errors_lets_other_errors_pass(target: Path) -> None:

@@ -24,7 +24,7 @@ from geomedsr.inference.rolling import Rolling, Step, kept_bytes, steps_of
 from geomedsr.inference.tail import join_tail
 from geomedsr.networks._network import Network
 
-__all__ = ["BACKENDS", "PRECISIONS", "Backend", "TorchBackend", "find_device"]
+__all__ = ["BACKENDS", "PRECISIONS", "Backend", "TorchBackend", "find_device", "kind_of"]
 
 BACKENDS = ("torch", "openvino")
 
@@ -74,6 +74,16 @@ def find_device(name: str) -> str:
     for one in several:
         _check_device(one)
     return name
+
+
+def kind_of(device: str) -> str:
+    """What decides about the bits of a device that was found.
+
+    Example:
+        >>> kind_of("cuda:0,cuda:1")
+        'cuda'
+    """
+    return device.partition(":")[0]
 
 
 def _check_device(name: str) -> None:

@@ -14,7 +14,7 @@ import time
 import zlib
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import accumulate
@@ -37,6 +37,7 @@ __all__ = [
     "checksum",
     "read_manifest",
     "read_progress",
+    "strike",
     "write_manifest",
 ]
 
@@ -222,14 +223,27 @@ IsRight = Callable[[int, Sequence[str | None]], bool]
 """Whether the objects of a task are still those with these checksums."""
 
 
-def read_progress(records: Records, count: int, is_right: IsRight | None = None) -> Progress:
-    """What all journals of a job of `count` tasks say together; a task that is not right any more is not done."""
+def read_progress(records: Records, count: int) -> Progress:
+    """What all journals of a job of `count` tasks say together."""
     progress = Progress(Bits(count))
     for name in records.names(JOURNAL):
         for line in _lines(records, name):
-            if is_right is None or "done" not in line or is_right(line["done"], line["sums"]):
-                progress.take(line)
+            progress.take(line)
     return progress
+
+
+def strike(records: Records, is_right: IsRight, spared: Collection[str] = ()) -> None:
+    """Takes tasks that are not right any more out of the journals, but not out of those of the writers `spared`, who
+    live and go on writing.
+    """
+    for name in records.names(JOURNAL):
+        if name.removeprefix(JOURNAL).partition(".")[0] in spared:
+            continue
+        lines = enumerate(_lines(records, name))
+        wrong = {number for number, line in lines if "done" in line and not is_right(line["done"], line["sums"])}
+        if wrong:
+            lines = enumerate(_lines(records, name))
+            records.write(name, b"".join(_packed(line) for number, line in lines if number not in wrong))
 
 
 def _lines(records: Records, name: str) -> Iterator[dict[str, Any]]:
@@ -279,18 +293,29 @@ class Journal:
         self.flush()
 
     def flush(self) -> None:
-        """All that was said is on the disk."""
-        if self._waiting:
-            flush_all(self._files)
-            self._records.append(self._name, b"".join(self._waiting))
-            self._waiting, self._files = [], []
+        """All that was said is on the disk.
+
+        What cannot be brought there is forgotten: the system tells of a loss once, and would say yes the next time.
+
+        Raises:
+            WriteFailedError: the disk is full, or has lost something.
+        """
+        waiting, files = self._waiting, self._files
+        self._waiting, self._files = [], []
+        if waiting:
+            flush_all(files)
+            self._records.append(self._name, b"".join(waiting))
         self._last = time.monotonic()
 
     def _add(self, line: Mapping[str, Any]) -> None:
-        payload = json.dumps(line, separators=(",", ":")).encode()
-        self._waiting.append(_check(payload) + b" " + payload + b"\n")
+        self._waiting.append(_packed(line))
         if time.monotonic() - self._last >= self._records.patience:
             self.flush()
+
+
+def _packed(line: Mapping[str, Any]) -> bytes:
+    payload = json.dumps(line, separators=(",", ":")).encode()
+    return _check(payload) + b" " + payload + b"\n"
 
 
 def _check(payload: bytes) -> bytes:

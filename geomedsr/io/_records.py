@@ -248,7 +248,11 @@ def flush(path: Path) -> None:
 
 
 def flush_all(paths: Iterable[Path]) -> None:
-    """Brings files and their names to the disk, those that exist; many at once, as each waits for the device."""
+    """Brings files and their names to the disk, those that exist; many at once, as each waits for the device.
+
+    Raises:
+        WriteFailedError: the device has lost one.
+    """
     files = set(paths)
     with ThreadPoolExecutor(8) as pool:
         for part in (files, {path.parent for path in files}):
@@ -256,5 +260,5 @@ def flush_all(paths: Iterable[Path]) -> None:
 
 
 def _flush_if_there(path: Path) -> None:
-    with suppress(FileNotFoundError):
+    with write_errors(path), suppress(FileNotFoundError):
         flush(path)

@@ -24,11 +24,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from geomedsr.errors import OutputError, WriteFailedError
 
-__all__ = ["Staging", "take_place", "write_errors"]
+__all__ = ["Staging", "inside", "take_place", "write_errors"]
 
 _MARK = ".geomedsr-"
 _OWNER = ".owner"
@@ -38,6 +39,9 @@ _TRIES = 100
 _READ_ONLY = (errno.EACCES, errno.EROFS, errno.EPERM)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOLCK)
+
+_PORTION = 4096
+"""So many files are flushed before more are looked for."""
 
 
 class Staging:
@@ -268,10 +272,25 @@ def _exchanged(first: Path, second: Path) -> bool:
 
 
 def _flush(path: Path) -> None:
-    """Brings a file, or a folder with all that is in it, to the disk; many at once, as each waits for the device."""
-    inside = [Path(where, name) for where, _, names in os.walk(path) for name in (*names, ".")]
+    """Brings a file, or a folder with all that is in it, to the disk; many at once, as each waits for the device, but
+    never all, of which a store has too many to be listed.
+    """
+    paths = inside(path)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(_flush_names, inside or [path]))
+        while portion := tuple(islice(paths, _PORTION)):
+            list(pool.map(_flush_names, portion))
+
+
+def inside(path: Path) -> Iterator[Path]:
+    """All that is in a folder, at any depth, and the folder; or a file alone."""
+    if path.is_dir():
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from inside(path / entry.name)
+                else:
+                    yield path / entry.name
+    yield path
 
 
 def _flush_names(path: Path) -> None:

@@ -23,7 +23,7 @@ from geomedsr.errors import InputError
 from geomedsr.grid import Box
 from geomedsr.image import ImageSpec, Voxels
 from geomedsr.io._coding import Coding, scaling_of
-from geomedsr.io._staging import write_errors
+from geomedsr.io._staging import inside, write_errors
 from geomedsr.io._zarr_codecs import compressor, guarded
 from geomedsr.io._zarr_design import ArrayDesign, Design, design
 from geomedsr.io._zarr_image import ZarrImage, levels_of, unfinished_at
@@ -138,6 +138,18 @@ class ZarrOutput:
             for channel, voxels in enumerate(stored):
                 _put(self._arrays[channel // each], layout, box, channel % each, voxels)
 
+    def blank(self, box: Box) -> None:
+        """Makes a box of whole blocks invalid, whatever was written there: what was not may read as a number.
+
+        Raises:
+            GridError: the box is not inside.
+            WriteFailedError: the disk is full.
+        """
+        for key in self.object_keys(box):
+            self.delete_object(key)
+        invalid = self.stored(np.full((len(self.spec.channels), *(1,) * box.ndim), np.nan, np.float32))
+        self.put(box, np.broadcast_to(invalid, (len(invalid), *box.shape)))
+
     def read_stored(self, box: Box) -> NDArray[Any]:
         """The numbers that are stored for a box.
 
@@ -174,23 +186,53 @@ class ZarrOutput:
     def finish(self) -> None:
         """Adds the coarser levels and the consolidated metadata, and the mark that it is complete at the very end.
 
+        What a writer that was killed has left half written goes.
+
         Raises:
             WriteFailedError: the disk is full.
         """
         with write_errors(self._name), remote_errors():
+            if not Place(self.path).is_remote:
+                _remove_partial(self.path)
             windows = self._build_levels() if self._image.multiscales is not None else []
             if not self._image.note.is_array:
                 _consolidate(self.path, self._image.note.zarr_format)
             for name in _METADATA[self._image.note.zarr_format]:
                 _mark(Place(self.path) / name, windows)
 
+    def withdraw(self) -> None:
+        """Takes the mark back: it is not complete after all.
+
+        Raises:
+            WriteFailedError: the disk is full.
+        """
+        with write_errors(self._name), remote_errors():
+            for name in reversed(_METADATA[self._image.note.zarr_format]):
+                _mark(Place(self.path) / name, (), is_complete=False)
+
     def _build_levels(self) -> list[dict[str, float]]:
         """Fills the coarser levels; gives the range of each channel, by the coarsest."""
         nodes = [node for node in map(read_node, levels_of(self.path)) if node is not None]
         arrays = [_opened(node, self.spec.nodata) for node in nodes]
+        if not Place(self.path).is_remote:
+            _remove_objects(nodes[1:])
         lead = len(self._image.layout.lead)
         build_pyramid(arrays, lead, self._coding)
         return channel_windows(arrays[-1], lead, self.spec.nodata)
+
+
+def _remove_partial(path: Path) -> None:
+    """Removes the files that were to be renamed when they are whole, as zarr and `Place.write` name them."""
+    for one in inside(path):
+        if one.suffix == ".partial":
+            one.unlink(missing_ok=True)
+
+
+def _remove_objects(nodes: Sequence[Node]) -> None:
+    """What a run that ended while it built levels has left goes: a torn object would spoil even its replacement."""
+    for node in nodes:
+        for index, _ in object_boxes(node, Box.whole(node.shape)):
+            Place(node.object_path(index)).delete()
 
 
 def _store(path: Path) -> Store | str:
@@ -279,14 +321,14 @@ def _consolidate(path: Path, zarr_format: int) -> None:
         zarr.consolidate_metadata(_store(path), zarr_format=zarr_format)  # type: ignore[arg-type]
 
 
-def _mark(place: Place, windows: Sequence[Mapping[str, float]]) -> None:
-    """Tells in an object of the root's metadata that the image is complete, and which range its channels have."""
+def _mark(place: Place, windows: Sequence[Mapping[str, float]], *, is_complete: bool = True) -> None:
+    """Tells in an object of the root's metadata whether the image is complete, and which range its channels have."""
     text = place.read()
     if text is None:
         return
     data = json.loads(text)
     attributes = data["attributes"] if "attributes" in data else data.get("metadata", {}).get(".zattrs", data)
-    attributes[NOTE]["complete"] = True
+    attributes[NOTE]["complete"] = is_complete
     channels = attributes.get("ome", attributes).get("omero", {}).get("channels", [])
     for channel, window in zip(channels, windows, strict=False):
         channel.setdefault("window", dict(window))

@@ -23,11 +23,12 @@ from geomedsr.inference.cluster import Cluster, Greeting, Outcome
 from geomedsr.inference.journal import Journal, read_progress
 from geomedsr.io import within
 from geomedsr.run.tally import SPARED, Tally, done, failed
-from geomedsr.run.worker import Assignment, Result, work
+from geomedsr.run.worker import Assignment, Result, make_ready, work
 
 if TYPE_CHECKING:
     from geomedsr.run.check import Checked
     from geomedsr.run.job import Job
+    from geomedsr.run.planning import Settings
     from geomedsr.run.upscaling import Listener, Report
 
 __all__ = ["Batch", "Foreman", "Work", "greet", "on_cluster", "work_on"]
@@ -81,14 +82,23 @@ def work_on(batch: Batch) -> Work:
             f"The worker on {socket.gethostname()} has geomedsr {__version__}, and the job {assignment.version}; "
             "install the same version on each."
         )
-    began = time.perf_counter()
     results: list[Result] = []
     writer = f"{socket.gethostname()}-{os.getpid()}-{assignment.lock.owner.token}"
     if batch.is_suspect:
         Journal(assignment.records, writer).trying(batch.tasks[0])
     with within(assignment.limits):
-        computed = work(replace(assignment, writer=writer), batch.tasks, results.append)
+        own = replace(assignment, writer=writer, settings=_own(assignment.settings))
+        make_ready(own)
+        began = time.perf_counter()
+        computed = work(own, batch.tasks, results.append)
     return Work(tuple(results), time.perf_counter() - began, computed)
+
+
+def _own(settings: Settings) -> Settings:
+    """A worker's: of GPUs that nobody named, the first that it sees. By dask-cuda each sees all, its own first."""
+    from geomedsr.inference.backend import find_device
+
+    return replace(settings, device="cuda:0") if find_device(settings.device) == "cuda" else settings
 
 
 def on_cluster(job: Job, tally: Tally, listener: Listener) -> Iterator[Report]:

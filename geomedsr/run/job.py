@@ -17,15 +17,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from geomedsr import __version__
-from geomedsr.errors import LockedError, OutputError, SetAsideError
+from geomedsr.errors import LockedError, OutputError, SetAsideError, WrongOutputError
 from geomedsr.image import ImageSpec, Source
 from geomedsr.inference.cluster import local_workers
 from geomedsr.inference.journal import (
+    MANIFEST,
     Journal,
     Progress,
     checksum,
     read_manifest,
     read_progress,
+    strike,
     write_manifest,
 )
 from geomedsr.inference.lock import Lock, Owner
@@ -35,7 +37,7 @@ from geomedsr.io._staging import take_place
 from geomedsr.io._zarr_output import ZarrOutput
 from geomedsr.io._zarr_place import Place, is_url
 from geomedsr.run.check import Checked, check_output
-from geomedsr.run.job_records import CLAIMED, LOCK, PLACED, forget, inode, records_beside, remove_claimed
+from geomedsr.run.job_records import BEGUN, CLAIMED, LOCK, PLACED, clear, forget, inode, keep_to, records_beside
 from geomedsr.run.planning import Plan, Settings, creation_options, promised, stamped
 from geomedsr.run.sidecar import write_sidecar
 from geomedsr.run.targets import make_folder
@@ -46,7 +48,7 @@ from geomedsr.run.worker import Assignment, Result, fingerprint
 
 __all__ = ["Job", "Ways"]
 
-_BEGIN, _FINISH, _BEGUN = "begin", "finish", "begun-"
+_BEGIN, _FINISH = "begin", "finish"
 
 
 class Job:
@@ -88,7 +90,7 @@ class Job:
         try:
             self.lock.take(str(self.out), force=self.ways.force_unlock)
             self._check_others()
-            if self.ways.restart:
+            if self.ways.restart or (self.ways.part[1] == 1 and not self.records.names(MANIFEST)):
                 forget(self.records)
             was = read_manifest(self.records)
             if was is None and not write_manifest(self.records, self.manifest):
@@ -97,10 +99,10 @@ class Job:
                 was.check_same(self.manifest, str(self.records))
                 self.manifest = was
             # A run that died at once has left objects, maybe torn ones, before the first line of a journal.
-            self.is_fresh = not self.records.names(_BEGUN) and self.ways.part[1] == 1
-            self.progress = read_progress(
-                self.records, self.manifest.count, self._is_right if self.ways.verify else None
-            )
+            self.is_fresh = not self.records.names(BEGUN) and self.ways.part[1] == 1
+            if self.ways.verify:
+                self._verify()
+            self.progress = read_progress(self.records, self.manifest.count)
         except BaseException:
             self.lock.drop()
             if all(name.startswith(".") for name in self.records.names()):
@@ -127,6 +129,11 @@ class Job:
                     "for it, or end it; if it is gone for good, pass --force-unlock."
                 )
 
+    def _verify(self) -> None:
+        """Takes back what is not right any more, for good: later runs, and workers, shall not count it either."""
+        held = {name.removeprefix(LOCK) for name in self.records.names(LOCK)}
+        strike(self.records, self._is_right, spared=held - {self._writer})
+
     def _is_right(self, task: int, sums: Sequence[str | None]) -> bool:
         """Whether a task's objects are as they were when they were journaled."""
         image = self.manifest.image_of(task)
@@ -144,8 +151,7 @@ class Job:
             return
         is_over = len(self.progress.complete) == len(self.manifest.entries)
         if is_over or self._is_spoilt or not self.records.names("journal-"):
-            remove_claimed(self.records)
-            self.records.clear()
+            clear(self.records)
             for folder in self._made[1:]:
                 if folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()
@@ -189,9 +195,13 @@ class Job:
         """An image ready to be worked on by anybody: its output described, its intensity fitted once for all.
 
         Raises:
+            JobError: it was begun on another kind of device.
             GeomedsrError: the input cannot be read, or the output not be written.
         """
-        entry, made = self.manifest.entries[image], self.plans[image]
+        from geomedsr.inference.backend import kind_of
+
+        entry, made, kind = self.manifest.entries[image], self.plans[image], kind_of(self.device)
+        keep_to(self.records, kind)
         intensity = (0.0, 1.0)
         if entry.step is not None:
             intensity = self._begun(image, made, listener)
@@ -206,18 +216,19 @@ class Job:
             entry,
             self.root(image),
             self._writer,
+            kind,
             intensity,
             self.is_fresh,
         )
 
     def _begun(self, image: int, made: Plan, listener: Listener) -> tuple[float, float]:
         """The intensity of an image; whoever comes first describes the output, and the others wait."""
-        name = f"{_BEGUN}{image}.json"
+        name = f"{BEGUN}{image}.json"
         lock = Lock(self.records, _BEGIN)
         lock.wait(listener.note)
         try:
             said = self.records.read(name)
-            if said is not None:
+            if said is not None and self._is_there(image):
                 offset, scale = json.loads(said)
                 return float(offset), float(scale)
             source = open_planned(made)
@@ -228,6 +239,10 @@ class Job:
                 source.close()
         finally:
             lock.drop()
+
+    def _is_there(self, image: int) -> bool:
+        """Whether there is something to go on with: who was ended while clearing away may have left its word alone."""
+        return self.progress.done.count_in(self.manifest.tasks(image)) > 0 or Place(Path(self.root(image))).exists()
 
     def _described(self, image: int, made: Plan, source: Source, name: str) -> tuple[float, float]:
         fitted = made.model.intensity.fit(source)
@@ -302,7 +317,11 @@ class Job:
         root, note = Path(self.root(image)), f"{PLACED}{image}"
         said = self.records.read(note)
         if said is None or said != inode(target):
-            ZarrOutput.open(root, target).finish()
+            output, tasks = ZarrOutput.open(root, target), self.manifest.tasks(image)
+            for task in self.progress.aside:
+                if task in tasks:
+                    output.blank(entry.blocks[task - tasks.start])
+            output.finish()
             self._check(root, after, made)
             if not is_url(root):
                 self._check_free(target)
@@ -326,8 +345,16 @@ class Job:
             )
 
     def _check(self, root: Path, after: ImageSpec, made: Plan) -> None:
-        """Looks at a complete output before it takes its place; one that came out wrong is kept while others go on."""
-        self._is_spoilt = len(self.plans) == 1
-        rest = "It was thrown away" if self._is_spoilt else f"It lies in {root} until the job is begun anew (--restart)"
-        check_output(root, after, made.before, name=made.job.target, rest=rest)
-        self._is_spoilt = False
+        """Looks at a complete output before it takes its place; one that came out wrong is kept while others go on.
+
+        Only what was found wrong is thrown away: a look that was cut short says nothing of the work.
+        """
+        is_alone = len(self.plans) == 1
+        rest = "It was thrown away" if is_alone else f"It lies in {root} until the job is begun anew (--restart)"
+        try:
+            check_output(root, after, made.before, name=made.job.target, rest=rest)
+        except WrongOutputError:
+            if is_url(root):
+                ZarrOutput.open(root, made.job.target).withdraw()
+            self._is_spoilt = is_alone
+            raise

@@ -6,16 +6,30 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from geomedsr.inference.journal import Manifest
+from geomedsr.errors import JobError
+from geomedsr.inference.journal import JOURNAL, Manifest
 from geomedsr.inference.lock import Owner
 from geomedsr.io import is_url, suffix_of
 from geomedsr.io._records import FolderRecords, Records, RemoteRecords
 from geomedsr.io._zarr_output import is_complete
 from geomedsr.io._zarr_place import Place
 
-__all__ = ["CLAIMED", "LOCK", "PLACED", "forget", "holders", "inode", "placed", "records_beside", "remove_claimed"]
+__all__ = [
+    "BEGUN",
+    "CLAIMED",
+    "LOCK",
+    "PLACED",
+    "clear",
+    "forget",
+    "holders",
+    "inode",
+    "keep_to",
+    "placed",
+    "records_beside",
+]
 
-FOLDER, LOCK, PLACED, CLAIMED = ".geomedsr-job", "lock-", "placed-", "claimed-"
+FOLDER, LOCK, BEGUN, PLACED, CLAIMED = ".geomedsr-job", "lock-", "begun-", "placed-", "claimed-"
+_DEVICE = "device"
 
 
 def records_beside(out: Path) -> Records:
@@ -39,9 +53,23 @@ def placed(records: Records, manifest: Manifest) -> set[int]:
     return {image for image, target in targets.items() if records.read(f"{PLACED}{image}") == inode(target)}
 
 
+def keep_to(records: Records, kind: str) -> None:
+    """The kind of device that a job keeps to from its first block on.
+
+    Raises:
+        JobError: it was begun on another kind, which gives other bits.
+    """
+    if not records.create(_DEVICE, kind.encode()) and (was := (records.read(_DEVICE) or b"").decode()) != kind:
+        raise JobError(
+            f"What was begun in {records} was computed on {was}, and this run has {kind}, which gives other bits. "
+            f"Go on with --device {was}, or pass --restart to throw away what is done and begin anew."
+        )
+
+
 def forget(records: Records) -> None:
     """Removes what an unfinished job has done, for whoever holds its lock."""
-    remove_claimed(records)
+    _unsay(records)
+    _remove_claimed(records)
     for name in records.names():
         if not name.startswith((LOCK, ".")):
             records.remove(name)
@@ -51,7 +79,21 @@ def forget(records: Records) -> None:
                 shutil.rmtree(entry)
 
 
-def remove_claimed(records: Records) -> None:
+def clear(records: Records) -> None:
+    """Nothing of a job is left."""
+    _unsay(records)
+    _remove_claimed(records)
+    records.clear()
+
+
+def _unsay(records: Records) -> None:
+    """Removes what says that blocks are done. It goes before they do: whoever is ended there leaves no hole behind."""
+    for prefix in (JOURNAL, BEGUN):
+        for name in records.names(prefix):
+            records.remove(name)
+
+
+def _remove_claimed(records: Records) -> None:
     """Removes unfinished outputs that grew in their places, in an object store."""
     for name in records.names(CLAIMED):
         root = Path((records.read(name) or b"").decode())

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from geomedsr import __version__
+from geomedsr.image import ImageSpec
 from geomedsr.inference.journal import Entry, Manifest
-from geomedsr.io import is_url, suffix_of
-from geomedsr.io._zarr_design import design
+from geomedsr.io import files_of, is_url, suffix_of
+from geomedsr.io._zarr_design import KEY, Remembered, design
 from geomedsr.io._zarr_place import Place
+from geomedsr.run.kept import ready_upscaler
 from geomedsr.run.planning import Plan, Settings, asked, creation_options, selected
-from geomedsr.run.worker import fingerprint, ready_upscaler
+from geomedsr.run.worker import fingerprint
 
 __all__ = ["manifest_of"]
 
@@ -32,7 +34,6 @@ def manifest_of(plans: Sequence[Plan], settings: Settings, sharers: int = 1) -> 
         "--axes": settings.axes,
         "--precision": settings.precision,
         "--backend": settings.backend,
-        "--device": settings.device,
         "--tile": settings.tile,
         "--dtype": settings.dtype,
         "--format": settings.form,
@@ -46,7 +47,7 @@ def manifest_of(plans: Sequence[Plan], settings: Settings, sharers: int = 1) -> 
 def _entry(made: Plan, settings: Settings, sharers: int) -> Entry:
     job = made.job
     after = asked(made, made.before, settings)
-    whole = Entry(str(job.source), str(job.target), _identity(job.source), after.grid.shape, made.factor)
+    whole = Entry(str(job.source), str(job.target), _identity(job.source, made.before), after.grid.shape, made.factor)
     if suffix_of(job.target) != ".zarr":
         return whole
     spec = design(job.target, after, creation_options(settings)).spec
@@ -55,12 +56,32 @@ def _entry(made: Plan, settings: Settings, sharers: int) -> Entry:
     return replace(whole, window=cut.window, step=cut.step)
 
 
-def _identity(path: Path) -> str:
-    """What tells an input from another or a changed one, without reading its voxels."""
+def _identity(path: Path, before: ImageSpec) -> str:
+    """What tells an input from another or a changed one, without reading its voxels; all its files or arrays count."""
     if not is_url(path) and path.is_file():
-        found = path.stat()
-        return f"{found.st_size} bytes of {found.st_mtime_ns}"
+        stamps = [_stamp(file) for file in dict.fromkeys(files_of(path)) if file.exists()]
+        return stamps[0] if len(stamps) == 1 else f"{len(stamps)} files, {_digest(map(str.encode, stamps))}"
+    told = before.extra.get(KEY)
+    arrays = [node.path for node in told.image.arrays] if isinstance(told, Remembered) else []
+    folders = dict.fromkeys((path, *arrays))
+    return _digest(part for folder in folders for part in _metadata(Place(folder)))
+
+
+def _metadata(place: Place) -> Iterator[bytes]:
+    """What a folder of a store says of itself, in format 3 or 2."""
+    told = (place / "zarr.json").read()
+    yield told or b"-"
+    if told is None:
+        yield from ((place / name).read() or b"-" for name in (".zarray", ".zgroup", ".zattrs"))
+
+
+def _stamp(file: Path) -> str:
+    found = file.stat()
+    return f"{found.st_size} bytes of {found.st_mtime_ns}"
+
+
+def _digest(parts: Iterable[bytes]) -> str:
     said = hashlib.sha256()
-    for name in ("zarr.json", ".zarray", ".zgroup", ".zattrs"):
-        said.update((Place(path) / name).read() or b"-")
+    for part in parts:
+        said.update(part)
     return said.hexdigest()[:16]

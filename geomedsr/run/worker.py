@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,17 +31,17 @@ from geomedsr.io._records import Records
 from geomedsr.io._witness import Witness
 from geomedsr.io._zarr_output import ZarrOutput
 from geomedsr.io._zarr_place import is_url
+from geomedsr.run.kept import ready_plan, ready_source, ready_upscaler
 from geomedsr.run.library import Silent
-from geomedsr.run.planning import Plan, Settings, plan, upscaler_for
+from geomedsr.run.planning import Plan, Settings
 from geomedsr.run.targets import Job
-from geomedsr.run.upscaling import open_planned, upscale
+from geomedsr.run.upscaling import upscale
 
 if TYPE_CHECKING:
     from geomedsr.inference.session import Session
-    from geomedsr.inference.upscaler import Upscaler
     from geomedsr.model import Model
 
-__all__ = ["Assignment", "Result", "fingerprint", "ready_upscaler", "work"]
+__all__ = ["Assignment", "Result", "fingerprint", "make_ready", "work"]
 
 TRIES = 3
 """How often a task is tried before it is set aside."""
@@ -56,9 +57,9 @@ _FATAL = (WriteFailedError, LockedError, ModelError, OutOfMemoryError, MemoryErr
 class Assignment:
     """An image of a job, for whoever works on its tasks. It travels to other machines.
 
-    `root` is where its output grows, `first` the number of its first task, `writer` whose journal is kept. `is_fresh`
-    says that nobody has written there before, so that there is nothing to delete. `limits` are those of whoever began
-    the job.
+    `root` is where its output grows, `first` the number of its first task, `writer` whose journal is kept, `device` the
+    kind of device that all blocks are computed on. `is_fresh` says that nobody has written there before, so that there
+    is nothing to delete. `limits` are those of whoever began the job.
     """
 
     version: str
@@ -71,6 +72,7 @@ class Assignment:
     entry: Entry
     root: str
     writer: str
+    device: str
     intensity: tuple[float, float] = (0.0, 1.0)
     is_fresh: bool = False
     limits: Limits = field(default_factory=limits)
@@ -106,9 +108,10 @@ def work(assignment: Assignment, tasks: Iterable[int], hear: Hear, made: Plan | 
         GeomedsrError: no task could be done as things are: no space, a lock that was lost, a model that does not fit.
     """
     entry = assignment.entry
-    made = made or plan(Job(Path(entry.source), Path(entry.target)), assignment.settings)
+    made = made or _planned(assignment)
     if (found := fingerprint(made.model)) != assignment.model:
         raise JobError(f"The model {made.model.name} is not the job's here: it is {found}, not {assignment.model}.")
+    _check_device(assignment)
     journal = Journal(assignment.records, assignment.writer)
     try:
         if entry.step is None:
@@ -118,6 +121,16 @@ def work(assignment: Assignment, tasks: Iterable[int], hear: Hear, made: Plan | 
     finally:
         with suppress(WriteFailedError):  # the disk is full: what is not journaled is done again
             journal.flush()
+
+
+def _check_device(assignment: Assignment) -> None:
+    from geomedsr.inference.backend import find_device, kind_of
+
+    if (found := kind_of(find_device(assignment.settings.device))) != assignment.device:
+        raise JobError(
+            f"{assignment.entry.target} is computed on {assignment.device}, and {socket.gethostname()} has {found}, "
+            "which gives other bits; leave it out, or pass --device."
+        )
 
 
 def _whole(assignment: Assignment, made: Plan, journal: Journal, tasks: Iterable[int], hear: Hear) -> None:
@@ -181,7 +194,7 @@ class _Bench:
 
     def __init__(self, assignment: Assignment, made: Plan, journal: Journal, hear: Hear) -> None:
         self._assignment, self._journal, self._hear = assignment, journal, hear
-        self._source = open_planned(made)
+        self._source = ready_source(made)
         self._sink = _TaskSink(assignment, journal, hear)
         self._upscaler = ready_upscaler(made, assignment.settings)
         self._blocks = assignment.entry.blocks
@@ -239,15 +252,17 @@ class _Bench:
         return why
 
 
-def ready_upscaler(made: Plan, settings: Settings) -> Upscaler:
-    """What streams the image through the model: kept, so that a model is made ready once in each process."""
-    global _kept
-    if _kept is None or _kept[0] is not made.model or _kept[1:3] != (made.fit.axes, settings):
-        _kept = (made.model, made.fit.axes, settings, upscaler_for(made.model, made.fit, settings))
-    return _kept[3]
+def make_ready(assignment: Assignment) -> None:
+    """Plans and opens an image, and makes its model ready, if that was not done yet: no work of any task."""
+    made = _planned(assignment)
+    if assignment.entry.step is not None:
+        ready_source(made)
+        ready_upscaler(made, assignment.settings)
 
 
-_kept: tuple[Model, Any, Settings, Upscaler] | None = None
+def _planned(assignment: Assignment) -> Plan:
+    entry, key = assignment.entry, (assignment.lock.owner.token, assignment.image)
+    return ready_plan(key, Job(Path(entry.source), Path(entry.target)), assignment.settings)
 
 
 @dataclass

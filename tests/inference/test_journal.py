@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 from dataclasses import replace
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geomedsr.errors import JobError
+from geomedsr.errors import JobError, WriteFailedError
 from geomedsr.inference.journal import (
     Bits,
     Entry,
@@ -20,6 +21,7 @@ from geomedsr.inference.journal import (
     checksum,
     read_manifest,
     read_progress,
+    strike,
     write_manifest,
 )
 from geomedsr.io._records import FolderRecords
@@ -177,3 +179,36 @@ def test_lines_are_json_behind_their_checksum(records: FolderRecords) -> None:
     journal.complete(3)
     (line,) = records.lines("journal-a")
     assert json.loads(line.split(b" ", 1)[1]) == {"complete": 3}
+
+
+def test_what_is_struck_is_done_for_nobody_but_those_who_live(records: FolderRecords) -> None:
+    for writer in ("1-of-2", "2-of-2"):
+        journal = Journal(records, writer)
+        for task in range(3):
+            journal.done(task, [f"{writer}, {task}"])
+        journal.aside(5, "because")
+        journal.flush()
+    strike(records, lambda task, sums: task != 1, spared={"2-of-2"})
+    assert read_progress(records, 9).done.count == 3
+    records.remove("journal-2-of-2")
+    progress = read_progress(records, 9)
+    assert [task for task in range(9) if task in progress.done] == [0, 2]
+    assert progress.aside == {5: "because"}
+    assert len(list(records.lines("journal-1-of-2"))) == 3
+
+
+def test_what_the_disk_has_lost_is_never_told(records: FolderRecords, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = records.folder / "object"
+    lost.write_bytes(b"voxels")
+
+    def failing(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    journal = Journal(records, "a")
+    journal.done(0, ["6:00000000"], [lost])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing)
+        with pytest.raises(WriteFailedError, match="object could not be written"):
+            journal.flush()
+    journal.flush()
+    assert read_progress(records, 1).done.count == 0

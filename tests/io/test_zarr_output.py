@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 
 from geomedsr.errors import InputError
 from geomedsr.grid import Box, Grid
 from geomedsr.image import ImageSpec
 from geomedsr.io._zarr_output import ZarrOutput, is_complete
+from geomedsr.io.zarr_archive import levels as levels_of
 from geomedsr.io.zarr_archive import open_source
 
 SHAPE = (50, 70)
@@ -90,3 +93,33 @@ def test_a_url_is_written_and_read(tmp_path: Path) -> None:
 def test_only_an_output_is_opened(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no output of geomedsr"):
         ZarrOutput.open(tmp_path)
+
+
+@pytest.mark.parametrize("stored", [{"chunks": "64"}, {"chunks": "32", "shards": "64"}])
+def test_a_torn_object_of_a_coarser_level_is_made_anew(stored: dict[str, str], tmp_path: Path) -> None:
+    shape, roots = (600, 530), (tmp_path / "whole.zarr", tmp_path / "torn.zarr")
+    spec = ImageSpec(Grid.plain(shape), ("red",), np.dtype("uint16"), 0.0)
+    voxels = np.random.default_rng(0).integers(1, 1000, (1, *shape)).astype(np.float32)
+    whole, torn = (ZarrOutput.create(root, spec, {"layout": "ome", **stored}) for root in roots)
+    for output in (whole, torn):
+        output.write(Box.whole(shape), voxels)
+        output.finish()
+    coarser = levels_of(torn.path)[1:]
+    objects = [path for level in coarser for path in level.rglob("*") if path.is_file() and path.suffix != ".json"]
+    assert objects
+    for path in objects:
+        os.truncate(path, path.stat().st_size // 2)
+    ZarrOutput.open(torn.path).finish()
+    for one, other in zip(levels_of(torn.path), levels_of(whole.path), strict=True):
+        np.testing.assert_array_equal(zarr.open_array(one, mode="r")[...], zarr.open_array(other, mode="r")[...])
+
+
+def test_what_a_killed_writer_left_half_written_is_no_part_of_an_output(tmp_path: Path) -> None:
+    output = described(tmp_path / "a.zarr")
+    output.write(Box.whole(SHAPE), values())
+    key = output.path / output.object_keys(Box.whole(SHAPE))[0]
+    for left in (key.with_suffix(f".{'0' * 32}.partial"), output.path / "zarr.json.77.partial"):
+        left.write_bytes(b"half")
+    output.finish()
+    assert not list(output.path.rglob("*.partial"))
+    np.testing.assert_array_equal(open_source(output.path).read(Box.whole(SHAPE)), values())
