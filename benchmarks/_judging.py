@@ -25,7 +25,7 @@ from geomedsr.metrics.ssim import WINDOW
 from geomedsr.model import Model, build_degradation
 from geomedsr.networks.interpolate import upsample
 from geomedsr.recipe import Files, Recipe
-from geomedsr.run.catalogue import shipped, summary
+from geomedsr.run.catalogue import find_model, shipped, summary
 from geomedsr.run.channels import Selected, parse_bands
 from geomedsr.run.judgement import OWN, Judgement, Row
 from geomedsr.run.simulating import Judge
@@ -83,7 +83,7 @@ def shown(recipe: Recipe, data: Path) -> list[Shown]:
     every = [one for one in (Shown(**values) for values in table) if (data / one.file).exists()]
     known = {one.file: one for one in every}
     tests = [one for files in recipe.data.test for one in _tests(files, recipe, data)]
-    seen = {file for files in (*recipe.data.train, *recipe.data.validate_) for file in _matched(files, data)}
+    seen = {file for files in _learnt_from(recipe) for file in _matched(files, data)}
     seen |= {one.file for one in tests}
     subjects = {known[file].subject for file in seen if file in known} - {None}
     solid = recipe.task.ndim == 3
@@ -92,6 +92,15 @@ def shown(recipe: Recipe, data: Path) -> list[Shown]:
         chose = {file for files in recipe.data.validate_ for file in _matched(files, data)}
         new = [replace(one, about=f"{one.about}; it chose the weights") for one in every if one.file in chose]
     return [replace(one, about=known[one.file].about) if one.file in known else one for one in tests] + new
+
+
+def _learnt_from(recipe: Recipe) -> Iterator[Files]:
+    """What the model, and the one that it began with, was trained on and chosen by."""
+    yield from (*recipe.data.train, *recipe.data.validate_)
+    if recipe.start is not None:
+        before = Model.load(find_model(recipe.start)).recipe
+        assert before is not None
+        yield from _learnt_from(before)
 
 
 def _tests(files: Files, recipe: Recipe, data: Path) -> Iterator[Shown]:
