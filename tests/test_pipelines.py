@@ -41,6 +41,7 @@ def small(recipe: Recipe, sample: Path) -> dict[str, Any]:
     """What makes a pipeline train in a second: all else stays as it is, the losses and their critics included."""
     bands = list(recipe.channels) if len(recipe.channels) > 1 else None
     changes: dict[str, Any] = {
+        "start": None,  # its network is larger than the one here
         "data": {"train": [{"files": sample.name, "bands": bands}]},
         "schedule": FEW,
         "sampling.patch": [8 * f if f > 1 else 8 for f in recipe.factor] if len(recipe.factor) == 3 else [32, 32],
